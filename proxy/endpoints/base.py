@@ -1,0 +1,140 @@
+"""What the gateway must know about an API's shapes, and the values it speaks in.
+
+An endpoint is one file with one subclass of :class:`Endpoint`; ``proxy.endpoints.ENDPOINTS`` is the
+table. Endpoints are pure: bodies in, texts and bodies out.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from classifiers.types import Text
+from policies.decision import Reply
+
+Body = dict[str, Any]
+Address = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """One string of one stream event.
+
+    Attributes:
+        channel: deltas of one channel join to one text, e.g. ``(0, "content")`` for choice 0.
+        text: the piece.
+        address: where it stands in the event.
+        role: role of the joined text (``assistant``).
+    """
+
+    channel: tuple[Hashable, ...]
+    text: str
+    address: Address
+    role: str = "assistant"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the upstream counted them."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyContext:
+    """What a locally made reply needs besides its text.
+
+    Attributes:
+        id: identifier of the completion, e.g. ``chatcmpl-...``.
+        model: the model name the client asked for.
+        created: unix time in seconds.
+        choices: how many choices the client asked for (``n``).
+        include_usage: the client asked for a usage chunk at the end of its stream.
+    """
+
+    id: str
+    model: str
+    created: int
+    choices: int = 1
+    include_usage: bool = False
+
+
+class Endpoint(ABC):
+    """One API. Subclasses hold no state."""
+
+    name: ClassVar[str]
+    path: ClassVar[str]
+    operation: ClassVar[str]
+    """OpenTelemetry ``gen_ai.operation.name``."""
+
+    @abstractmethod
+    def validate(self, body: Body) -> None:
+        """Raise ``proxy.errors.InvalidRequest(message, param)`` when the body cannot be understood."""
+
+    @abstractmethod
+    def texts(self, body: Body) -> list[Text]:
+        """Every text of the request that a model could read, each with its address."""
+
+    @abstractmethod
+    def unscanned(self, body: Body) -> list[str]:
+        """Addresses (dotted) of parts that hold no text we can read: images, audio, files."""
+
+    @abstractmethod
+    def reply_texts(self, reply: Body) -> list[Text]:
+        """Every text of a complete upstream reply (stage ``output``)."""
+
+    @abstractmethod
+    def deltas(self, event: Body) -> list[Delta]:
+        """Every string of one stream event that reaches the user."""
+
+    @abstractmethod
+    def finished(self, event: Body) -> Sequence[Hashable]:
+        """First channel elements (choice indexes) that this event ends, e.g. by a ``finish_reason``."""
+
+    @abstractmethod
+    def usage(self, reply: Body) -> Usage | None:
+        """Token counts of a reply or of a stream event, if it has them."""
+
+    @abstractmethod
+    def answer(self, reply: Reply, context: ReplyContext) -> Body:
+        """A complete reply made here, with zero usage."""
+
+    @abstractmethod
+    def answer_events(self, reply: Reply, context: ReplyContext) -> list[bytes]:
+        """The same as a stream: encoded server-sent events, the final ``[DONE]`` included."""
+
+    @abstractmethod
+    def cut_events(
+        self, reply: Reply, context: ReplyContext, open_choices: Sequence[int]
+    ) -> list[bytes]:
+        """Events that end a stream whose output was blocked; nothing of the reply was shown."""
+
+    def context(self, body: Mapping[str, Any], *, id: str, created: int) -> ReplyContext:
+        """What :meth:`answer` needs, from the request body."""
+        options = body.get("stream_options")
+        return ReplyContext(
+            id=id,
+            model=str(body.get("model", "")),
+            created=created,
+            choices=int(body.get("n") or 1),
+            include_usage=isinstance(options, dict) and options.get("include_usage") is True,
+        )
+
+
+def string_at(body: Any, address: Address) -> str:
+    """The string at an address. Raises KeyError, IndexError or TypeError where there is none."""
+    for key in address:
+        body = body[key]
+    if not isinstance(body, str):
+        raise TypeError(f"no string at {'.'.join(map(str, address))}")
+    return body
+
+
+def put_string(body: Any, address: Address, value: str) -> None:
+    """Replace the string at an address, in place."""
+    for key in address[:-1]:
+        body = body[key]
+    body[address[-1]] = value
