@@ -1,0 +1,118 @@
+"""The model-pack format: a folder of data with a manifest that vouches for every file.
+
+``manifest.json`` names the kind of the pack, its files with their sha256 and its own hash. Loading
+checks all of them and refuses what does not match. Packs hold JSON, safetensors, ONNX and Markdown;
+nothing in them is ever executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+SHIPPED = Path(__file__).parent / "packs"
+SHIPPED_HEADS = ("safety", "jailbreak", "spam", "intent", "topic")
+
+
+class PackError(Exception):
+    """A pack cannot be used; the message names the folder, the fault and the fix."""
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file, hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_manifest(folder: Path, content: Mapping[str, Any]) -> Path:
+    """Write ``manifest.json`` for the files that lie in the folder.
+
+    Args:
+        folder: the pack; every other file in it is listed with its sha256.
+        content: the manifest without ``format``, ``files`` and ``hash``.
+
+    Returns:
+        The path of the manifest.
+    """
+    files = {
+        path.name: file_sha256(path)
+        for path in sorted(folder.iterdir())
+        if path.is_file() and path.name != MANIFEST
+    }
+    manifest = {"format": FORMAT, **content, "files": files}
+    manifest["hash"] = _own_hash(manifest)
+    path = folder / MANIFEST
+    path.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    return path
+
+
+def read_pack(folder: Path, *, kind: str) -> dict[str, Any]:
+    """Read and verify a pack's manifest and the hashes of its files.
+
+    Raises:
+        PackError: no pack there, of another kind or format, or a file that was changed.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise PackError(
+            f"{folder}: no {MANIFEST}; a pack is a folder made by the trainer"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise PackError(f"{path}: cannot be read ({error}); rebuild the pack") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
+        raise PackError(f"{path}: format {found!r}, this release reads {FORMAT}; rebuild the pack")
+    if manifest.get("kind") != kind:
+        raise PackError(f"{path}: a pack of kind {manifest.get('kind')!r}, {kind!r} is needed here")
+    if manifest.get("hash") != _own_hash(manifest):
+        raise PackError(f"{path}: changed since it was made (its hash differs); rebuild the pack")
+    for name, digest in manifest["files"].items():
+        if Path(name).name != name:
+            raise PackError(f"{path}: file name {name!r} points outside the pack")
+        file = folder / name
+        if not file.is_file():
+            raise PackError(
+                f"{folder}: {name} is missing; copy the whole folder or rebuild the pack"
+            )
+        if file_sha256(file) != digest:
+            raise PackError(f"{file}: changed since the pack was made; rebuild the pack")
+    return manifest
+
+
+def read_tensors(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Tensors of a safetensors file.
+
+    Raises:
+        PackError: the file is damaged.
+    """
+    try:
+        tensors: dict[str, npt.NDArray[Any]] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise PackError(f"{path}: cannot be read ({error}); rebuild the pack") from None
+    return tensors
+
+
+def write_tensors(path: Path, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Write a safetensors file."""
+    save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, path)
+
+
+def _own_hash(manifest: Mapping[str, Any]) -> str:
+    content = {key: value for key, value in manifest.items() if key != "hash"}
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()

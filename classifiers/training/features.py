@@ -1,0 +1,72 @@
+"""Encoder features of training texts, computed once and kept on disk.
+
+Encoding is nearly all of the cost of training a head; with the features at hand a new head takes
+seconds. The cache is one SQLite file per encoder, keyed by the hash of the text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from classifiers.encoder import Encoder
+
+Array = npt.NDArray[np.float32]
+
+
+class FeatureCache:
+    """Features of texts, one array ``[windows, features]`` per text.
+
+    Args:
+        encoder: computes what is not there yet.
+        folder: where the file lies; made if missing.
+    """
+
+    def __init__(self, encoder: Encoder, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._encoder = encoder
+        self._rows = sqlite3.connect(folder / f"features-{encoder.hash[:12]}.sqlite")
+        self._rows.execute("CREATE TABLE IF NOT EXISTS features (key BLOB PRIMARY KEY, value BLOB)")
+
+    def get(
+        self, texts: Sequence[str], progress: Callable[[int, int], None] | None = None
+    ) -> list[Array]:
+        """Features of each text, half precision, computed where missing.
+
+        Args:
+            texts: any texts; equal ones are computed once.
+            progress: called with (done, total) of the texts that had to be computed.
+        """
+        keys = [hashlib.blake2b(text.encode("utf-8", "replace")).digest()[:16] for text in texts]
+        found = self._read(set(keys))
+        todo = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
+        pending = list(todo.items())
+        for first in range(0, len(pending), 256):
+            part = pending[first : first + 256]
+            encoded = self._encoder.encode([text for _, text in part])
+            owners = np.asarray([window.text for window in encoded.windows])
+            values = encoded.features.astype(np.float16)
+            rows = [(key, values[owners == row]) for row, (key, _) in enumerate(part)]
+            found.update(rows)
+            self._rows.executemany(
+                "INSERT OR REPLACE INTO features VALUES (?, ?)",
+                [(key, value.tobytes()) for key, value in rows],
+            )
+            self._rows.commit()
+            if progress is not None:
+                progress(first + len(part), len(pending))
+        return [found[key].astype(np.float32) for key in keys]
+
+    def _read(self, keys: Iterable[bytes]) -> dict[bytes, npt.NDArray[np.float16]]:
+        found: dict[bytes, npt.NDArray[np.float16]] = {}
+        for key in keys:
+            row = self._rows.execute("SELECT value FROM features WHERE key = ?", (key,)).fetchone()
+            if row is not None:
+                value = np.frombuffer(row[0], dtype=np.float16)
+                found[key] = value.reshape(-1, self._encoder.features)
+        return found
