@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import logging
 import threading
 import time
 from collections import deque
@@ -20,8 +21,13 @@ from cachetools import LRUCache
 
 from classifiers.types import Batch, Classification, Classifier, Prediction
 
+_log = logging.getLogger("doorman.classifiers")
+
 Outcome = tuple[Prediction, ...] | str
 """Predictions of one classifier on one text, or the one-line reason why there are none."""
+
+_Job = tuple[str, tuple[str, ...], "Future[dict[str, Outcome]]"]
+"""A text, the classifiers it asks for, and where the result goes."""
 
 
 class Overloaded(Exception):
@@ -56,9 +62,10 @@ class ClassifierEngine:
                 raise ValueError(f"two classifiers are named {classifier.name!r}; rename one")
             self.classifiers[classifier.name] = classifier
         self._cache: LRUCache[tuple[bytes, str], tuple[Prediction, ...]] = LRUCache(cache_entries)
+        self._cache_lock = threading.Lock()
         self._max_waiting = max_waiting
         self._max_batch = max_batch
-        self._waiting: deque[tuple[str, tuple[str, ...], Future[dict[str, Outcome]]]] = deque()
+        self._waiting: deque[_Job] = deque()
         self._wake = threading.Condition()
         self._closed = False
         self._worker: threading.Thread | None = None
@@ -102,9 +109,13 @@ class ClassifierEngine:
         with self._wake:
             self._closed = True
             self._wake.notify_all()
-        if self._worker is not None and self._worker is not threading.current_thread():
-            self._worker.join(timeout=10)
-        self._fail_waiting(EngineClosed("the classifier engine was closed"))
+            worker = self._worker
+        if worker is not None:
+            worker.join(timeout=10)
+        with self._wake:
+            waiting = list(self._waiting)
+            self._waiting.clear()
+        _fail(waiting, EngineClosed("the classifier engine was closed"))
 
     # -- planning: what is remembered, what must be computed --------------------------------------
 
@@ -121,9 +132,9 @@ class ClassifierEngine:
         for text, key in zip(texts, plan.keys, strict=True):
             if key in plan.known:
                 continue
-            plan.known[key] = {
-                name: hit for name in wanted if (hit := self._cache.get((key, name))) is not None
-            }
+            with self._cache_lock:
+                found = {name: self._cache.get((key, name)) for name in wanted}
+            plan.known[key] = {name: hit for name, hit in found.items() if hit is not None}
             if absent := tuple(name for name in wanted if name not in plan.known[key]):
                 missing[key] = (text, absent)
         if missing:
@@ -145,7 +156,9 @@ class ClassifierEngine:
                 if isinstance(outcome, str):
                     errors[name] = outcome
                 else:
-                    predictions[name] = self._cache[(key, name)] = outcome
+                    predictions[name] = outcome
+                    with self._cache_lock:
+                        self._cache[(key, name)] = outcome
             ordered = {name: predictions[name] for name in wanted if name in predictions}
             found[key] = Classification(ordered, errors, cached=key not in computed)
         return [found[key] for key in plan.keys]
@@ -158,7 +171,7 @@ class ClassifierEngine:
                 raise EngineClosed("the classifier engine was closed")
             if len(self._waiting) + len(missing) > self._max_waiting and self._waiting:
                 raise Overloaded(f"{len(self._waiting)} texts wait for the classifiers already")
-            if self._worker is None or not self._worker.is_alive():
+            if self._worker is None:
                 self._worker = threading.Thread(target=self._work, name="classifier", daemon=True)
                 self._worker.start()
             futures: dict[bytes, Future[dict[str, Outcome]]] = {}
@@ -171,7 +184,7 @@ class ClassifierEngine:
     # -- the worker thread ------------------------------------------------------------------------
 
     def _work(self) -> None:
-        batch: list[tuple[str, tuple[str, ...], Future[dict[str, Outcome]]]] = []
+        batch: list[_Job] = []
         try:
             while True:
                 with self._wake:
@@ -194,12 +207,14 @@ class ClassifierEngine:
                 batch = []
         except BaseException as error:
             # Nobody may be left hanging: the batch in hand and all who wait are told, and the next
-            # call starts a new worker.
-            for _, _, future in batch:
-                with contextlib.suppress(InvalidStateError):
-                    future.set_exception(EngineClosed(f"the classifier worker died: {error!r}"))
-            self._fail_waiting(EngineClosed(f"the classifier worker died: {error!r}"))
-            raise
+            # call starts a new worker. Only the fault's type is named: a message may quote a text.
+            with self._wake:
+                self._worker = None
+                batch += self._waiting
+                self._waiting.clear()
+            died = EngineClosed(f"the classifier worker died of {type(error).__name__}")
+            _fail(batch, died)
+            _log.error("%s; the next request starts a new one", died)
 
     def _predict(self, jobs: Sequence[tuple[str, tuple[str, ...]]]) -> list[dict[str, Outcome]]:
         outcomes: list[dict[str, Outcome]] = [{} for _ in jobs]
@@ -228,13 +243,11 @@ class ClassifierEngine:
         # One bad text must not take its neighbours with it.
         return [self._run(name, Batch([text]))[0] for text in batch.texts]
 
-    def _fail_waiting(self, error: Exception) -> None:
-        with self._wake:
-            waiting = list(self._waiting)
-            self._waiting.clear()
-        for _, _, future in waiting:
-            with contextlib.suppress(InvalidStateError):
-                future.set_exception(error)
+
+def _fail(jobs: Iterable[_Job], error: Exception) -> None:
+    for _, _, future in jobs:
+        with contextlib.suppress(InvalidStateError):
+            future.set_exception(error)
 
 
 class _Plan:

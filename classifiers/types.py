@@ -103,6 +103,11 @@ class ClassifierInfo(Protocol):
     def labels(self) -> tuple[str, ...]: ...
 
     @property
+    def kind(self) -> Kind:
+        """One label, any of the labels, or finds with a place each."""
+        ...
+
+    @property
     def version(self) -> str:
         """Short content hash of the pack or of the pattern table: ``classifier@version`` in records."""
         ...

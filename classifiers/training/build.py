@@ -1,0 +1,213 @@
+"""Make the shipped head packs from their recipes: ``python -m classifiers.training.build --data DIR``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import average_precision_score, f1_score, precision_recall_fscore_support
+
+from classifiers import calibration
+from classifiers.encoder import Encoder
+from classifiers.heads import HeadClassifier, load_heads, probabilities
+from classifiers.packs import SHIPPED, write_manifest, write_tensors
+from classifiers.training.card import write_card
+from classifiers.training.data import Row
+from classifiers.training.features import FeatureCache
+from classifiers.training.fit import Fitted, fit, make_windows, truth_table
+from classifiers.training.recipes import LICENCES, RECIPES, Recipe
+from classifiers.types import Batch
+
+MAX_CALIBRATION_ROWS = 12_000
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a finished pack scores on rows it was not trained on."""
+
+    by_label: dict[str, dict[str, float]]
+    overall: dict[str, float]
+    false_positives: dict[str, tuple[int, int]]
+
+
+def build(recipe: Recipe, data: Path, encoder: Encoder, cache: FeatureCache, target: Path) -> Path:
+    """Train one pack and write it.
+
+    Args:
+        recipe: which.
+        data: folder of the public data sets.
+        encoder: the shared encoder.
+        cache: its features.
+        target: folder of all packs; the pack becomes a folder in it.
+
+    Returns:
+        The pack's folder.
+    """
+    started = time.perf_counter()
+    rows = recipe.rows(data)
+    train = [row for row in rows if row.split == "train"]
+    windows = make_windows(train, encoder, cache, recipe.pooling)
+    fitted = fit(train, recipe.labels, recipe.decision, windows)
+    folder = target / recipe.name
+    folder.mkdir(parents=True, exist_ok=True)
+    truth = truth_table(train, recipe.labels)
+    points = operating_points(recipe, train, fitted, truth)
+    write_tensors(
+        folder / "head.safetensors",
+        {
+            "encoder": fitted.head.encoder.astype(np.float32),
+            "lexical": fitted.head.lexical.astype(np.float16),
+            "bias": fitted.head.bias.astype(np.float32),
+        },
+    )
+    kept = _calibration_rows(train, recipe)
+    write_tensors(
+        folder / "calibration.safetensors",
+        {"logits": fitted.held_out[kept].astype(np.float32), "truth": truth[kept]},
+    )
+    sources = Counter(row.source for row in train)
+    manifest: dict[str, Any] = {
+        "kind": "head",
+        "name": recipe.name,
+        "description": recipe.description,
+        "labels": list(recipe.labels),
+        "decision": recipe.decision,
+        "pooling": recipe.pooling,
+        "encoder": encoder.hash,
+        "encoder_name": encoder.name,
+        "encoder_share": dict(zip(recipe.labels, fitted.mix, strict=True)),
+        "operating_points": points,
+        "licence": "Apache-2.0",
+        "sources": {
+            name: {"rows": count, "licence": LICENCES[name]} for name, count in sources.items()
+        },
+    }
+    write_manifest(folder, manifest)
+    judged = judge(load_heads([folder], encoder)[0], rows, recipe)
+    manifest["metrics"] = {
+        "overall": judged.overall,
+        "by_label": judged.by_label,
+        "false_positives": {k: f"{n} of {m}" for k, (n, m) in judged.false_positives.items()},
+    }
+    (folder / "README.md").unlink(missing_ok=True)
+    write_card(folder / "README.md", manifest)
+    write_manifest(folder, manifest)
+    print(
+        f"{recipe.name}: {len(train)} rows, {time.perf_counter() - started:.0f} s", judged.overall
+    )
+    for label, figures in judged.by_label.items():
+        print("   ", label, points[label]["threshold"], figures)
+    print("   ", judged.false_positives, flush=True)
+    return folder
+
+
+def operating_points(
+    recipe: Recipe, rows: Sequence[Row], fitted: Fitted, truth: npt.NDArray[np.int8]
+) -> dict[str, dict[str, float]]:
+    """The default threshold of each label: the lowest that keeps the recipe's false-positive budget on
+    held-out benign rows, and never under one half.
+
+    For ``one_of`` heads the benign rows of a label are those of all other labels.
+    """
+    scores = probabilities(fitted.held_out, recipe.decision)
+    benign = np.asarray([row.benign for row in rows])
+    points = {}
+    for column, label in enumerate(recipe.labels):
+        quiet = scores[(truth[:, column] == 0) & (benign | (recipe.decision == "one_of")), column]
+        cut = calibration.false_positive_threshold(quiet, recipe.budget, f"{recipe.name}: {label}")
+        cut = max(cut, 0.5)
+        found = truth[:, column] == 1
+        points[label] = {
+            "threshold": round(cut, 6),
+            "max_false_positive_rate": recipe.budget,
+            "benign_rows": len(quiet),
+            "held_out_recall": round(float((scores[found, column] >= cut).mean()), 4),
+        }
+    return points
+
+
+def judge(classifier: HeadClassifier, rows: Sequence[Row], recipe: Recipe) -> Judged:
+    """Score a pack on the rows of the splits dev and test, as it will be served."""
+    held = [row for row in rows if row.split != "train"]
+    scores = np.asarray(
+        [[p.score for p in classifier.predict(Batch([row.text]))[0]] for row in held]
+    )
+    truth = truth_table(held, recipe.labels)
+    cuts = np.asarray(
+        [
+            recipe_point["threshold"]
+            for recipe_point in classifier.manifest["operating_points"].values()
+        ]
+    )
+    by_label: dict[str, dict[str, float]] = {}
+    for column, label in enumerate(recipe.labels):
+        known = truth[:, column] >= 0
+        right, score = truth[known, column], scores[known, column]
+        if not right.any():
+            continue
+        precision, recall, f1, _ = precision_recall_fscore_support(
+            right, score >= cuts[column], average="binary", zero_division=0
+        )
+        by_label[label] = {
+            "rows": int(right.sum()),
+            "precision": round(float(precision), 4),
+            "recall": round(float(recall), 4),
+            "f1": round(float(f1), 4),
+            "f1_at_half": round(float(f1_score(right, score >= 0.5, zero_division=0)), 4),
+            "average_precision": round(float(average_precision_score(right, score)), 4),
+        }
+    overall: dict[str, float] = {"rows": len(held)}
+    if recipe.decision == "one_of":
+        overall["accuracy"] = round(float((scores.argmax(1) == truth.argmax(1)).mean()), 4)
+    overall["macro_f1"] = round(float(np.mean([f["f1"] for f in by_label.values()])), 4)
+    flagged = np.any(scores >= cuts, axis=1)
+    false_positives = {
+        source: (
+            int(
+                sum(flagged[i] for i, row in enumerate(held) if row.benign and row.source == source)
+            ),
+            sum(row.benign and row.source == source for row in held),
+        )
+        for source in sorted({row.source for row in held if row.benign})
+    }
+    return Judged(by_label, overall, false_positives if recipe.decision == "any_of" else {})
+
+
+def _calibration_rows(rows: Sequence[Row], recipe: Recipe) -> npt.NDArray[np.int64]:
+    """Held-out rows that ship with the pack: benign ones and positives, seeded."""
+    good = [
+        i for i, row in enumerate(rows) if row.benign or row.labels or recipe.decision == "one_of"
+    ]
+    chosen = np.random.default_rng(0).permutation(good)[:MAX_CALIBRATION_ROWS]
+    return np.sort(chosen)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Rebuild the shipped heads."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the public data sets")
+    parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "doorman")
+    parser.add_argument("--target", type=Path, default=SHIPPED)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("packs", nargs="*", default=list(RECIPES), help="default: all")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.packs) - set(RECIPES):
+        print(f"no recipe {', '.join(unknown)}; there are {', '.join(RECIPES)}", file=sys.stderr)
+        return 2
+    encoder = Encoder(SHIPPED / "encoder", threads=options.threads)
+    cache = FeatureCache(encoder, options.cache)
+    for name in options.packs:
+        build(RECIPES[name], options.data, encoder, cache, options.target)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

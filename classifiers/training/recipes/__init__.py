@@ -1,0 +1,72 @@
+"""What the shipped packs are trained on.
+
+A recipe turns the public data sets (a folder, given as an argument) and the rows written for this
+project into training rows. Only sets whose licence lets weights trained on them ship under
+Apache-2.0 are named here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from classifiers.training.data import Row
+from classifiers.training.recipes.common import LICENCES
+from classifiers.training.recipes.intent import INTENT, intent_rows
+from classifiers.training.recipes.jailbreak import jailbreak_rows
+from classifiers.training.recipes.safety import SAFETY, safety_rows
+from classifiers.training.recipes.spam import spam_rows
+from classifiers.training.recipes.topic import TOPIC, topic_rows
+from classifiers.types import Kind
+
+__all__ = ["LICENCES", "RECIPES", "Recipe"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How one shipped pack is made.
+
+    Attributes:
+        labels: in the order of the pack.
+        decision: one_of or any_of.
+        pooling: how windows of long text are joined.
+        rows: data folder -> rows of all splits.
+        budget: false-positive budget of the default operating points.
+        description: for the card.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    decision: Kind
+    pooling: str
+    rows: Callable[[Path], list[Row]]
+    budget: float
+    description: str
+
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            "safety", SAFETY, "any_of", "max", safety_rows, 0.003,
+            "Harmful content and harmful requests, by the category names of the public moderation interface.",
+        ),
+        Recipe(
+            "jailbreak", ("jailbreak",), "any_of", "max", jailbreak_rows, 0.005,
+            "Jailbreaks and prompt injection: text that attacks the model's instructions.",
+        ),
+        Recipe(
+            "spam", ("spam",), "any_of", "max", spam_rows, 0.005,
+            "Unwanted advertising, lures and fraud in messages.",
+        ),
+        Recipe(
+            "intent", INTENT, "one_of", "mean", intent_rows, 0.005,
+            "What a short chat message is for.",
+        ),
+        Recipe(
+            "topic", TOPIC, "one_of", "mean", topic_rows, 0.02,
+            "What an everyday message is about.",
+        ),
+    )
+}  # fmt: skip

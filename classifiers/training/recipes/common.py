@@ -1,0 +1,152 @@
+"""What the recipes share: reading the data sets, ordinary texts, long documents."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from classifiers.training.data import ROWS, Row, read_jsonl
+
+BENIGN = (
+    "awesome_chatgpt_prompts",
+    "awesome_chatgpt_prompts_zh",
+    "bbh_sample",
+    "cyberseceval_coding",
+    "cyberseceval_mitre_frr_near_miss",
+    "everyday_tasks",
+    "fabric_system_prompts",
+    "gsm8k_sample",
+    "mmlu_sample",
+    "oasst_seed",
+    "self_instruct_human",
+)
+LICENCES = {
+    "ours": "Apache-2.0",
+    "injection/deepset_prompt_injections": "Apache-2.0",
+    "injection/jailbreak_llms_2023_05": "MIT",
+    "injection/garak_giskard": "Apache-2.0 and MIT",
+    "injection/gptfuzz_templates": "MIT",
+    "injection/self_reminder_jailbreaks": "MIT",
+    "injection/cyberseceval_prompt_injection": "MIT",
+    "injection/cyberseceval_multilingual_mt": "MIT",
+    "injection/latent_jailbreak": "MIT",
+    "injection/llmail_benign_emails": "MIT",
+    "injection/sap200": "Apache-2.0",
+    "injection/xsafety_goal_hijacking": "Apache-2.0",
+    "injection/bipia_attack_strings": "MIT",
+    "safety/ailuminate_demo_en": "CC-BY-4.0",
+    "safety/ailuminate_demo_fr": "CC-BY-4.0",
+    "safety/forbidden_questions": "MIT",
+    "safety/catqa": "Apache-2.0",
+    "safety/advbench": "MIT",
+    "safety/gptfuzz_questions": "MIT",
+    "safety/harmful_questions_redinstruct": "Apache-2.0",
+    "safety/davidson": "MIT",
+    "safety/edos_sexism": "CC0-1.0",
+    "safety/hatexplain_part": "MIT",
+    "safety/toxic_spans": "CC0-1.0",
+    "spam/sms_spam": "CC-BY-4.0",
+    "intent/clinc150": "CC-BY-3.0",
+    "intent/hwu64": "CC-BY-4.0",
+    "intent/banking77": "CC-BY-4.0",
+    "benign/awesome_chatgpt_prompts": "CC0-1.0",
+    "benign/oasst_seed": "Apache-2.0",
+    "benign/self_instruct_human": "Apache-2.0",
+    **{
+        f"benign/{name}": "MIT"
+        for name in BENIGN
+        if name not in ("awesome_chatgpt_prompts", "oasst_seed", "self_instruct_human")
+    },
+}
+NONE: frozenset[str] = frozenset()
+
+
+def public(data: Path, name: str, make: Callable[[dict[str, Any]], Row | None]) -> Iterator[Row]:
+    """Rows of one public data set; ``make`` may leave a row out by returning None."""
+    for item in read_jsonl(data / f"{name}.jsonl.gz"):
+        if (row := make(item)) is not None:
+            yield row
+
+
+def ours(name: str) -> Iterator[dict[str, Any]]:
+    """Rows written for this project."""
+    return read_jsonl(ROWS / f"{name}.jsonl")
+
+
+def benign_rows(data: Path) -> list[Row]:
+    """Ordinary texts that no policy should stop, public and our own, for every recipe."""
+    rows: list[Row] = []
+    for name in BENIGN:
+        source = f"benign/{name}"
+        rows += public(data, source, lambda r, s=source: row_of(r, NONE, s, benign=True))  # type: ignore[misc]
+    source = "injection/llmail_benign_emails"
+    rows += public(data, source, lambda r: row_of(r, NONE, source, benign=True))
+    rows += [row_of(r, NONE, "ours", benign=True) for r in ours("benign")]
+    rows += long_documents(rows)
+    return rows
+
+
+def long_documents(rows: Iterable[Row], count: int = 700, seed: int = 7) -> list[Row]:
+    """Ordinary texts joined to documents of 800 to 8,000 characters, each within one split.
+
+    Heads that never saw long innocent text in training flag nearly every document.
+    """
+    chooser = random.Random(seed)  # noqa: S311 (not for secrets)
+    documents: list[Row] = []
+    for split in ("train", "dev"):
+        texts = [row.text for row in rows if row.split == split]
+        for _ in range(count if split == "train" else count // 5):
+            length = chooser.choice((800, 1500, 3000, 8000))
+            parts: list[str] = []
+            while sum(map(len, parts)) < length:
+                parts.append(chooser.choice(texts))
+            text = "\n\n".join(parts)[:length]
+            documents.append(Row(text, NONE, None, "ours", split, 1.0, None, True))
+    return documents
+
+
+def row_of(
+    item: dict[str, Any],
+    labels: frozenset[str],
+    source: str,
+    *,
+    known: frozenset[str] | None = None,
+    weight: float = 1.0,
+    benign: bool = False,
+) -> Row:
+    return Row(item["text"], labels, known, source, item["split"], weight, None, benign)
+
+
+def with_text(row: Row, text: str) -> Row:
+    return Row(
+        text, row.labels, row.known, row.source, row.split, row.weight, row.focus, row.benign
+    )
+
+
+def relabel(row: Row, labels: frozenset[str]) -> Row:
+    return Row(row.text, labels, None, row.source, row.split, row.weight, None, row.benign)
+
+
+def everyday_rows(data: Path) -> list[Row]:
+    """Requests to assistants and banks, and personal messages: innocent, and short."""
+    chooser = random.Random(5)  # noqa: S311 (not for secrets)
+    rows: list[Row] = []
+    for name, share in (
+        ("intent/clinc150", 0.15),
+        ("intent/banking77", 0.1),
+        ("intent/hwu64", 0.1),
+    ):
+        rows += public(
+            data,
+            name,
+            lambda r, n=name, s=share: (
+                row_of(r, NONE, n, weight=0.5, benign=True)  # type: ignore[misc]
+                if chooser.random() < s
+                else None
+            ),
+        )
+    rows += [row_of(r, NONE, "ours", weight=0.5, benign=True) for r in ours("intent")]
+    rows += [row_of(r, NONE, "ours", benign=True) for r in ours("topic")]
+    return rows

@@ -1,0 +1,90 @@
+"""Training rows of the pack `jailbreak`."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from pathlib import Path
+
+from classifiers.training.data import Row, without_duplicates
+from classifiers.training.recipes.common import (
+    NONE,
+    benign_rows,
+    everyday_rows,
+    ours,
+    public,
+    row_of,
+    with_text,
+)
+
+
+def jailbreak_rows(data: Path) -> list[Row]:
+    """Attacks on the model's instructions, direct and hidden in documents, against lookalikes."""
+    hit = frozenset({"jailbreak"})
+    rows: list[Row] = []
+    for name, weight in (
+        ("jailbreak_llms_2023_05", 1.0),
+        ("garak_giskard", 1.0),
+        ("gptfuzz_templates", 1.0),
+        ("self_reminder_jailbreaks", 1.0),
+        ("cyberseceval_prompt_injection", 0.7),
+        ("cyberseceval_multilingual_mt", 0.4),
+        ("latent_jailbreak", 0.2),
+        ("sap200", 0.3),
+        ("xsafety_goal_hijacking", 0.3),
+    ):
+        source = f"injection/{name}"
+        rows += public(data, source, lambda r, s=source, w=weight: row_of(r, hit, s, weight=w))  # type: ignore[misc]
+    source = "injection/deepset_prompt_injections"
+    rows += public(
+        data, source, lambda r: row_of(r, hit if r["label"] == "injection" else NONE, source)
+    )
+    slot = "tell me about the forbidden topic"
+    rows = [with_text(row, row.text.replace("[INSERT PROMPT HERE]", slot)) for row in rows]
+    own = list(ours("jailbreak"))
+    rows += [
+        row_of(
+            r,
+            hit if r["label"] == "jailbreak" else NONE,
+            "ours",
+            weight=2.0,
+            benign=r["label"] == "benign",
+        )
+        for r in own
+    ]
+    benign = benign_rows(data)
+    rows += benign
+    rows += injected_documents(rows, [row for row in benign if 200 < len(row.text) < 6000])
+    rows += everyday_rows(data)
+    # Harmful wishes are another classifier's: asked plainly, they attack no instruction.
+    rows += [row_of(r, NONE, "ours", weight=0.5, benign=not r["labels"]) for r in ours("safety")]
+    return without_duplicates(rows)
+
+
+def injected_documents(
+    attacks: Iterable[Row], documents: Iterable[Row], count: int = 900, seed: int = 11
+) -> list[Row]:
+    """Innocent documents with a short attack put between two of their sentences."""
+    chooser = random.Random(seed)  # noqa: S311 (not for secrets)
+    made: list[Row] = []
+    hit = frozenset({"jailbreak"})
+    usable = ("ours", "injection/deepset_prompt_injections", "injection/garak_giskard")
+    for split in ("train", "dev"):
+        strings = [
+            row.text
+            for row in attacks
+            if row.split == split
+            and row.labels == hit
+            and row.source in usable
+            and 15 < len(row.text) < 300
+        ]
+        hosts = [row.text for row in documents if row.split == split]
+        for _ in range(count if split == "train" else count // 5):
+            attack, host = chooser.choice(strings), chooser.choice(hosts)
+            breaks = [i + 1 for i, c in enumerate(host) if c in ".\n!?"] or [len(host)]
+            place = chooser.choice([0, *breaks, len(host)])
+            before, after = host[:place].rstrip() + " ", " " + host[place:].lstrip()
+            text = before + attack + after
+            focus = (len(before), len(before) + len(attack))
+            made.append(Row(text, hit, None, "ours", split, 0.7, focus))
+    return made

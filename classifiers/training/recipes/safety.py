@@ -1,0 +1,112 @@
+"""Training rows of the pack `safety`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from classifiers.training.data import Row, without_duplicates
+from classifiers.training.recipes.common import (
+    NONE,
+    benign_rows,
+    everyday_rows,
+    ours,
+    public,
+    row_of,
+)
+
+SAFETY = (
+    "harassment",
+    "harassment/threatening",
+    "hate",
+    "hate/threatening",
+    "illicit",
+    "illicit/violent",
+    "self-harm",
+    "self-harm/intent",
+    "self-harm/instructions",
+    "sexual",
+    "sexual/minors",
+    "violence",
+    "violence/graphic",
+)
+
+
+def safety_rows(data: Path) -> list[Row]:
+    """The categories of the public moderation interface, as far as the data reaches."""
+    rows: list[Row] = []
+    for name in ("ailuminate_demo_en", "ailuminate_demo_fr", "forbidden_questions", "catqa"):
+        source = f"safety/{name}"
+        rows += public(data, source, lambda r, s=source: _harmful(r, s))  # type: ignore[misc]
+    for name in ("advbench", "gptfuzz_questions", "harmful_questions_redinstruct"):
+        source = f"safety/{name}"
+        rows += public(data, source, lambda r, s=source: _harmful(r, s))  # type: ignore[misc]
+    for name, weight in (
+        ("davidson", 0.3),
+        ("edos_sexism", 0.2),
+        ("hatexplain_part", 0.4),
+        ("toxic_spans", 0.4),
+    ):
+        source = f"safety/{name}"
+        rows += public(
+            data,
+            source,
+            lambda r, s=source, w=weight: row_of(  # type: ignore[misc]
+                r, frozenset(r["labels"]), s, known=frozenset(r["known"]), weight=w
+            ),
+        )
+    source = "injection/sap200"
+    rows += public(
+        data,
+        source,
+        lambda r: (
+            row_of(r, frozenset(r["labels"]), source, known=frozenset(r["known"]), weight=0.2)
+            if r["labels"]
+            else None
+        ),
+    )
+    rows += [
+        row_of(r, frozenset(r["labels"]), "ours", weight=2.0, benign=not r["labels"])
+        for r in ours("safety")
+    ]
+    rows += benign_rows(data) + everyday_rows(data)
+    rows += [
+        row_of(r, NONE, "ours", benign=True) for r in ours("jailbreak") if r["label"] == "benign"
+    ]
+    return without_duplicates(rows)
+
+
+_REQUEST_KINDS = ("dangerousqa", "adversarialqa")
+_AKIN = {
+    "illicit": {"harassment", "violence", "illicit/violent", "violence/graphic", "hate"},
+    "illicit/violent": {
+        "violence",
+        "violence/graphic",
+        "harassment/threatening",
+        "hate/threatening",
+    },
+    "hate": {"harassment", "harassment/threatening", "hate/threatening", "violence"},
+    "harassment": {"hate", "harassment/threatening", "violence"},
+    "self-harm": {"self-harm/intent", "self-harm/instructions", "violence", "illicit"},
+    "sexual": {"sexual/minors", "harassment", "illicit"},
+    "sexual/minors": {"illicit", "harassment", "violence"},
+}
+
+
+def _harmful(item: dict[str, Any], source: str) -> Row | None:
+    """A harmful request. Its own categories hold, akin ones are unknown, the rest does not hold.
+
+    Requests that a source calls harmful without a category we have (privacy, defamation, copyright,
+    cruelty) count as ``illicit``, at half weight.
+    """
+    if item["label"] != "harmful_request":
+        return None
+    kind = str(item.get("orig_label") or "")
+    if source.endswith("redinstruct") and kind not in _REQUEST_KINDS:
+        return None
+    labels = frozenset(item.get("labels") or ())
+    weight = 1.0
+    if not labels:
+        labels, weight = frozenset({"illicit"}), 0.5
+    unknown = set().union(*(_AKIN.get(label, set()) for label in labels)) - labels
+    return row_of(item, labels, source, known=frozenset(SAFETY) - unknown, weight=weight)
