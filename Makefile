@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 DATA ?= ../shared/data
 CONFIG ?=
 ONESHOT ?=
+PORT ?= 8080
 
 .PHONY: help demo serve test check fmt bench docs packs lock clean
 
@@ -22,7 +23,7 @@ $(VENV)/.dev: $(VENV)/.serve requirements-dev.lock
 	touch $@
 
 demo: $(VENV)/.serve ## Start the gateway, send real conversations, show what was decided (ONESHOT=1: then stop)
-	$(BIN)/doorman demo $(if $(ONESHOT),--oneshot)
+	$(BIN)/doorman demo --port $(PORT) $(if $(ONESHOT),--oneshot)
 
 serve: $(VENV)/.serve ## Start the gateway on 127.0.0.1:8080 (CONFIG=config.yaml for your own settings)
 	$(BIN)/doorman serve $(if $(CONFIG),--config $(CONFIG))
@@ -35,7 +36,7 @@ check: $(VENV)/.dev ## Format, lint, types, layers, generated docs
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/cog --check -r README.md docs/*.md
+	$(BIN)/cog --check README.md docs/*.md
 
 fmt: $(VENV)/.dev ## Format and mend what can be mended
 	$(BIN)/ruff format .

@@ -11,6 +11,8 @@ import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
 
+import re2
+
 Edit = tuple[int, int, str]
 
 # -- invisible characters ----------------------------------------------------------------------------
@@ -43,8 +45,8 @@ _KEPT = (
         "·\u0387\u037e\u1fbd\u1fbf\u1fc0\u1fc1\u1fcd\u1fce\u1fcf\u1fdd\u1fde\u1fdf\u1fed\u1fef\u1ffd\u1ffe"
     )
 )
-_DASHES = frozenset("\u2010\u2011\u2012\u2043\u2212\ufe58\ufe63\uff0d")
-"""Hyphens by another name; the en and em dash are honest punctuation and stay."""
+_DASHES = frozenset("\u2010\u2011\u2012\u2043\ufe58\ufe63\uff0d")
+"""Hyphens by another name; dashes and the minus are honest and stay."""
 
 _SQUARED = {chr(base + i): chr(65 + i) for base in (0x1F150, 0x1F170) for i in range(26)}
 _SMALL_CAPITALS = dict(zip("ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘꞯʀꜱᴛᴜᴠᴡʏᴢ", "abcdefghijklmnopqrstuvwyz", strict=True))
@@ -65,7 +67,7 @@ _STRICT = _CYRILLIC | {g: _GREEK[g] for g in "αορικτυχνΑΒΕΖΗΙΚΜ
 _MIXED = _CYRILLIC | _CYRILLIC_LOOSE | _GREEK | _OTHER
 
 _FOREIGN = "\u0370-\u03ff\u0400-\u052f\u0531-\u0587ɑɡıƖꓲꓳ"
-_ANY_FOREIGN = re.compile(f"[{_FOREIGN}ᴀ-ᴢɢɪʀʏʙʜʟɴꜰꜱꞯ]")
+_ANY_FOREIGN = re2.compile(f"[{_FOREIGN}ᴀ-ᴢɢɪʀʏʙʜʟɴꜰꜱꞯ]")
 _FOREIGN_LETTER = re.compile(f"[{_FOREIGN}]")
 _LATIN_LETTER = re.compile("[A-Za-z]")
 _WORD = re.compile(rf"(?:[^\W\d_]+[{_MARKS}]*)+")
@@ -73,12 +75,13 @@ _WORD = re.compile(rf"(?:[^\W\d_]+[{_MARKS}]*)+")
 _CLUSTER = re.compile(
     rf"[{_TAGS}]+|[{_INVISIBLE}]+|[^{_MARKS}{_INVISIBLE}][{_MARKS}]+|[{_MARKS}]+|[^\x00-\x7f]"
 )
-_REMARKABLE = re.compile(rf"[{_INVISIBLE}{_MARKS}\U0001f150-\U0001f189\u2010-\u2012\u2212]")
+_REMARKABLE = re2.compile(f"[{_INVISIBLE}{_MARKS}\U0001f150-\U0001f189\u2010-\u2012\u2043]")
 
 
 def needs_character_pass(text: str) -> bool:
     """Whether :func:`character_edits` could find anything: false for ordinary text, in one scan."""
-    return bool(_REMARKABLE.search(text)) or not unicodedata.is_normalized("NFKC", text)
+    data = text.encode("utf-8", "replace")
+    return _REMARKABLE.search(data) is not None or not unicodedata.is_normalized("NFKC", text)
 
 
 def character_edits(text: str) -> Iterable[Edit]:
@@ -122,7 +125,8 @@ def _cluster(cluster: str) -> str:
     base, marks = cluster[0], cluster[1:]
     if base in "#*0123456789" and marks == "\u20e3":
         return cluster  # keycap emoji
-    marks = "".join(mark for mark in marks if mark not in _OVERLAYS)
+    if any(mark in _OVERLAYS for mark in marks):
+        return unicodedata.normalize("NFKC", base)  # struck out or ringed: no alphabet does that
     if base in _KEPT:
         return base + marks[:1]
     folded = unicodedata.normalize("NFKC", base + marks)
@@ -183,7 +187,7 @@ def lookalike_edits(text: str) -> Iterable[Edit]:
     In words that mix scripts always; in words made of look-alikes alone only where the text around
     is Latin and no word of the other script is honestly there.
     """
-    if not _ANY_FOREIGN.search(text):
+    if not _ANY_FOREIGN.search(text.encode("utf-8", "replace")):
         return []
     edits: list[Edit] = []
     whole: list[tuple[int, str]] = []

@@ -78,7 +78,7 @@ def plain(text: str, *, words: bool = True) -> Plain:
     Returns:
         The plain text. Applying ``plain`` to it again changes nothing.
     """
-    if text.isascii() and not (words and _SUSPICIOUS_ASCII.search(text)):
+    if text.isascii() and not (words and _suspicious(text)):
         return Plain(text, False, len(text))
     state = _State(text)
     for _ in range(_MAX_ROUNDS):
@@ -88,7 +88,7 @@ def plain(text: str, *, words: bool = True) -> Plain:
         if words:
             if not state.text.isascii():
                 state.apply(lookalike_edits(state.text))
-            if not state.text.isascii() or _SUSPICIOUS_ASCII.search(state.text):
+            if _suspicious(state.text):
                 for step in _WORD_STEPS:
                     state.apply(step(state.text))
         if state.text == before:
@@ -157,7 +157,7 @@ def _padding(text: str) -> Iterable[Edit]:
 
 _UNIT = r"[^\W_]|[@$!]"
 _SPACED = re.compile(
-    rf"(?<![\w@$!])(?:{_UNIT})(?P<gap>[ \t]{{1,3}}|[-._*/|~+,·•])(?:{_UNIT})"
+    rf"(?<![\w@$!])(?:{_UNIT})(?P<gap>[ \t]{{1,3}}|[-._*/|~+,·•−–—])(?:{_UNIT})"
     rf"(?:(?P=gap)(?:{_UNIT})){{2,}}(?![\w@$!])"
 )
 _VOWELS = frozenset("aeiouyàáâäãåèéêëìíîïòóôöõùúûüаеёиоуыэюяαεηιουω")
@@ -178,7 +178,7 @@ def _could_be_word(letters: str, gap: str) -> bool:
     """Tell spelled-out words from lists of variables, answers, initials and hex digits."""
     low = letters.lower()
     alphabetic = [c for c in low if c.isalpha()]
-    if len(alphabetic) < 3 or len(alphabetic) * 5 < len(low) * 3 or len(set(low)) < 3:
+    if len(alphabetic) < 3 or len(alphabetic) * 2 < len(low) or len(set(low)) < 3:
         return False
     if gap == "." and letters.isupper() and len(letters) <= 6:
         return False  # initials: "U.S.S.R"
@@ -227,6 +227,8 @@ def _is_leet(text: str, start: int, end: int, token: str) -> bool:
         return False
     if _HEX.fullmatch(token) or _NUMERONYM.fullmatch(token):
         return False
+    if token.startswith("$"):
+        return False  # a formula or a variable
     if "@" in token and _ADDRESS.match(token):
         return False  # "root@server"; but "h@ck"
     before, after = text[start - 1 : start], text[end : end + 1]
@@ -254,7 +256,6 @@ def _unleet(token: str) -> str:
 # -- repeated letters: "iiignooore" ------------------------------------------------------------------
 
 _STRETCH = re.compile(r"([^\W\d_])\1{2,}", re.IGNORECASE)
-_DOUBLED_AT_END = frozenset("lf")
 
 
 def _stretched(text: str) -> Iterable[Edit]:
@@ -264,11 +265,15 @@ def _stretched(text: str) -> Iterable[Edit]:
         runs = list(_STRETCH.finditer(text, word.start(), word.end()))
         if not runs or not _is_disguise(text, word, runs):
             continue
-        single = len(runs) == 1
+        least = min(run.end() - run.start() for run in runs)
         for run in runs:
             letter = run[1].lower()
-            at_end = run.end() == word.end()
-            double = letter in _DOUBLED_AT_END if at_end else single and letter in "eo"
+            if run.end() - run.start() >= 2 * least:
+                double = True  # "bbbyyypppaaassssss"
+            elif run.end() == word.end():
+                double = letter in "lf"
+            else:
+                double = len(runs) == 1 and letter in "eo"
             yield run.start(), run.end(), run.group()[: 2 if double else 1]
 
 
@@ -290,10 +295,25 @@ def _is_disguise(text: str, word: re.Match[str], runs: list[re.Match[str]]) -> b
 
 
 _WORD_STEPS = (_padding, _spaced, _leet, _stretched)
-_SUSPICIOUS_ASCII = re2.compile(
-    r"[A-Za-z][ \t]{4,}[A-Za-z]|\n[ \t\r]*\n[ \t\r]*\n[ \t\r]*\n"
-    r"|(?:^|[^\w@$!])[\w@$!](?:(?:[ \t]{1,3}|[-._*/|~+,])[\w@$!]){3}(?:[^\w@$!]|$)"
-    r"|(?:^|[^\w@$!])[\w@$!](?:(?:[ \t]{1,3}|[-._*/|~+,])[\w@$!]){4}"
-    r"|[A-Za-z][013457@$]{1,2}[A-Za-z]|(?i:" + "|".join(c * 3 for c in ascii_lowercase) + ")"
-)
-"""One generous scan, about a microsecond for 300 characters: what it passes, no word step would touch."""
+
+
+def _suspicion(letter: str, sign: str) -> str:
+    apart = rf"(?:[ \t]{{1,3}}|[-._*/|~+,·•−–—]){sign}"
+    return (
+        rf"{letter}[ \t\x{{3000}}]{{4,}}{letter}|\n[ \t\r]*\n[ \t\r]*\n[ \t\r]*\n"
+        rf"|(?:^|[^\w@$!]){sign}(?:(?:{apart}){{3}}(?:[^\w@$!]|$)|(?:{apart}){{4}})"
+        r"|[A-Za-z][013457@$]{1,2}[A-Za-z]|(?i:" + "|".join(c * 3 for c in ascii_lowercase) + ")"
+    )
+
+
+_SUSPICIOUS_ASCII = re2.compile(_suspicion("[A-Za-z]", r"[\w@$!]"))
+_SUSPICIOUS = re2.compile(_suspicion(r"\pL", r"[\pL\pN@$!]"))
+_TRIPLE = re.compile(r"([^\x00-\x7f])\1\1", re.IGNORECASE)
+
+
+def _suspicious(text: str) -> bool:
+    """One generous scan, a microsecond or two: what it lets pass, no word step would touch."""
+    if text.isascii():
+        return _SUSPICIOUS_ASCII.search(text) is not None
+    data = text.encode("utf-8", "replace")
+    return _SUSPICIOUS.search(data) is not None or _TRIPLE.search(text) is not None

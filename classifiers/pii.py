@@ -20,6 +20,7 @@ from classifiers.pii_detectors import DETECTORS, LABELS, candidates
 from classifiers.spans import Find, fixed_thresholds, without_overlaps
 from classifiers.types import Batch, Kind, OperatingPoint, Prediction, Span
 
+_DASHES = dict.fromkeys(map(ord, "−–—"), "-")
 _FOREIGN_DIGIT = re.compile(r"(?![0-9])\d")
 
 _RULES_VERSION = 1
@@ -91,8 +92,12 @@ class PiiClassifier:
         search = shown.text
         if not search.isascii():
             # One character for one, so the offsets stay.
+            search = search.translate(_DASHES)
             search = _FOREIGN_DIGIT.sub(lambda d: str(unicodedata.digit(d.group())), search)
-        hits = self._gates.Match(search.encode("utf-8", "replace"))
+        data = search.encode("utf-8", "replace")
+        if len(data) != len(search):
+            search = data.decode()  # lone surrogates have become "?", which keeps the offsets
+        hits = self._gates.Match(data)
         if not hits:
             return ()
         finds = []

@@ -10,7 +10,7 @@ from stdnum.iso7064 import mod_97_10
 from classifiers.pii_grades import CHECKED, OTHER_NUMBER, Verdict, near, words_of
 
 CARD = re.compile(
-    r"(?<![\w-])(?<![\d][.,])(?:\d{4}(?:[ -]{1,2}|\.)\d{4}(?:[ -]{1,2}|\.)\d{4}(?:[ -]{1,2}|\.)\d{4}(?:[ -]\d{3})?"
+    r"(?<![\w-])(?<![\d][.,])(?:(?:\d{4}(?:[ -]{1,2}|\.)){3}\d{4}(?:[ -]\d{3})?"
     r"|\d{4}[ -]\d{6}[ -]\d{4,5}|\d{8}[ -]\d{8}|\d{12,19}|\d(?:[ -]\d){12,18})(?![\w-]|[.,]\d)"
 )
 _ISSUERS = re.compile(

@@ -8,7 +8,7 @@ from stdnum.us import ssn
 
 from classifiers.pii_grades import ALONE, CONTEXT, OTHER_NUMBER, Verdict, near, words_of
 
-SSN = re.compile(r"(?<![\w.-])(?<![\d] )\d{3}(?P<s>[-. –]?)\d{2}(?P=s)\d{4}(?![\w-]|[ .,]\d)")
+SSN = re.compile(r"(?<![\w.-])\d{3}(?P<s>[-. –]?)\d{2}(?P=s)\d{4}(?![\w-]|[.,]\d)")
 _SSN_WORDS = words_of(r"\bssn\b|social[\s-]+security|\bss ?#|\bsocial\b|tax(?:payer)? id|\bitin\b")
 _PHONE_WORDS = words_of(r"phone|\btel\b|call|mobile|fax")
 
@@ -42,16 +42,19 @@ BIRTH_WORDS = (
     r"|date de naissance|\bnée? le"
     r"|fecha de nacimiento|\bnacid[oa]|data de nascimento|\bnascid[oa]|data di nascita|\bnat[oa] il"
 )
-BIRTH = words_of(rf"(?:{BIRTH_WORDS}){_LINK}(?P<it>{_DATE})(?!\w|[-/.]\d)")
+BIRTH = re.compile(rf"(?:{BIRTH_WORDS}){_LINK}(?P<it>{_DATE})(?!\w|[-/.]\d)", re.IGNORECASE)
 PASSPORT_WORDS = r"passport|reisepass|passeport|pasaporte|passaporto|passaporte"
-PASSPORT = words_of(rf"(?:{PASSPORT_WORDS}){_LINK}(?P<it>[A-Z]{{0,3}}\d[A-Z0-9]{{4,9}})(?!\w)")
+PASSPORT = re.compile(
+    rf"(?:{PASSPORT_WORDS}){_LINK}(?P<it>[A-Z]{{0,3}}\d[A-Z0-9]{{4,9}})(?!\w)", re.IGNORECASE
+)
 LICENSE_WORDS = (
     r"driv(?:er'?s?|er’s|ing) licen[cs]e|drivers? lic\b\.?|\bdl\b|führerschein|permis de conduire"
     r"|carnet de conducir|patente di guida|rijbewijs"
 )
-LICENSE = words_of(
+LICENSE = re.compile(
     rf"(?:{LICENSE_WORDS}){_LINK}"
-    r"(?P<it>[A-Z]{0,5}[ -]?\d[A-Z0-9]{1,8}(?:[ -]?[A-Z0-9]{2,8}){0,3})(?!\w)"
+    r"(?P<it>[A-Z]{0,5}[ -]?\d[A-Z0-9]{1,15}(?:[ -][A-Z]{0,3}\d[A-Z0-9]{0,7}){0,3})(?!\w)",
+    re.IGNORECASE,
 )
 
 

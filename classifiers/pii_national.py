@@ -85,7 +85,7 @@ NATIONAL_NUMBERS: tuple[NationalNumber, ...] = (
     NationalNumber("CN", r"\d{17}[\dXx]", ric.is_valid),
     NationalNumber("MX", r"[A-Za-z]{4}\d{6}[HMhm][A-Za-z]{5}[A-Za-z\d]\d", curp.is_valid),
     NationalNumber("FI", r"\d{6}[-+ABCDEFYXWVUabcdefyxwvu]\d{3}[A-Ya-y\d]", hetu.is_valid),
-    NationalNumber("KR", r"\d{6}-[1-8]\d{6}", rrn.is_valid),
+    NationalNumber("KR", r"\d{6}-\d{7}", rrn.is_valid),
     NationalNumber("SE", r"(?:19|20)?\d{6}[-+]\d{4}", personnummer.is_valid),
     NationalNumber(
         "PT", r"\d{8} ?\d ?[A-Z\d]{2}\d", cc.is_valid, r"cart[aã]o|cidad[aã]o|identidade|\bcc\b"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 
 import phonenumbers
+import re2
 
 from classifiers.pii_grades import ALONE, CONTEXT, EXACT, LOOSE, Verdict
 
@@ -43,20 +44,25 @@ _SAYS_OTHER = re.compile(
     r"|cpf|bsn|aadhaar|port|isrc|uid|hash|seed|size|volume|weight|located)\b",
     re.IGNORECASE,
 )
+_SAYS_ANYTHING = re2.compile(
+    "(?i)" + "|".join(words.pattern for words in (_SAYS_PHONE, _SAYS_NUMBER, _SAYS_OTHER))
+)
+"""In RE2 ten times as fast: most candidates stand near none of the words."""
 _SAYS_PHONE_AFTER = re.compile(
     r"[ ,-]*\(?(?:mobile|cell|home|work|office|tel|fax|phone|direct)\b", re.IGNORECASE
 )
 
 _DATE = re.compile(
     r"(?:(?:19|20)\d\d[-/. ](?:0?[1-9]|1[0-2])[-/. ](?:[0-2]?\d|3[01])"
-    r"|(?:[0-2]?\d|3[01])[-/. ](?:[0-2]?\d|3[01])[-/. ](?:19|20)?\d\d)(?:[ \t].*)?"
+    r"|(?:[0-2]?\d|3[01])(?:[-/.](?:[0-2]?\d|3[01])[-/.](?:19|20)?| (?:[0-2]?\d|3[01]) (?:19|20))\d\d)"
+    r"(?:[ \t].*)?"
 )
 _YEARS = re.compile(
     r"(?:1[5-9]|20)\d\d ?[-–/] ?(?:1[5-9]|20)\d\d(?:[ ./-].*)?|(?:(?:1[89]|20)\d\d ){1,4}(?:1[89]|20)\d\d"
 )
-_ADDRESS = re.compile(r"(?:\d{1,3}\.){3}\d{1,3}")
+_ADDRESS_OR_DECIMAL = re.compile(r"(?:\d{1,3}\.){3}\d{1,3}|\d+\.\d+")
 _AMOUNT = re.compile(
-    r"[1-9]\d{0,2}(?:[ .]\d{3}){2,}|\d+\.\d+|\d+/\d+|\d+ ?[-–] ?\d+ ?[-–] ?\d+ ?[-–] ?\d+ ?[-–] ?\d+.*"
+    r"[1-9]\d{0,2}(?:[ .]\d{3}){2,}|\d+/\d+|\d+ ?[-–] ?\d+ ?[-–] ?\d+ ?[-–] ?\d+ ?[-–] ?\d+.*"
 )
 _NORTH_AMERICAN = re.compile(
     r"(?:1[ .-]?)?(?:\([2-9]\d\d\) ?|[2-9]\d\d(?P<s>[ .-]))[2-9]\d\d(?:(?P=s)|[.-])\d{4}"
@@ -70,6 +76,10 @@ def phone(text: str, found: re.Match[str], region: str) -> Verdict:
     number = found["number"]
     extension = found["extension"]
     end = found.end() if extension else found.end("number")
+    north_american = _NORTH_AMERICAN.match(number)
+    if north_american and number[north_american.end() :][:1] in (" ", "\t"):
+        number, extension = north_american.group(), None
+        end = start + len(number)
     for _ in range(3):
         score = _score(text, start, number, region, bool(extension))
         if score is not None:
@@ -88,7 +98,7 @@ def _score(text: str, start: int, number: str, region: str, extension: bool) -> 
     if not 7 <= len(digits) <= 16 or len(set(digits)) < 3:
         return None
     groups = re.findall(r"\d+", number)
-    if len(groups) > 8 and max(map(len, groups)) > 1:
+    if len(groups) > 8 and (max(map(len, groups)) > 1 or len(groups) > 12):
         return None
     said = _said(text, start, start + len(number))
     if number.lstrip("( ").startswith("+") or (digits.startswith("00") and len(digits) > 10):
@@ -104,11 +114,11 @@ def _score(text: str, start: int, number: str, region: str, extension: bool) -> 
         or (digits[0] == "1" and len(digits) in (10, 12, 13))  # timestamps and ids
     ):
         return None
-    if said and _valid(number, region):
-        return CONTEXT
     if named and len(digits) <= 12:
-        return LOOSE
-    if _TRUNK.match(number) and 9 <= len(digits) <= 12 and _valid(number, region):
+        return CONTEXT if _valid(number, (region,)) else LOOSE
+    if said and _valid(number, (region, *REGIONS)):
+        return CONTEXT
+    if _TRUNK.match(number) and 9 <= len(digits) <= 12 and _valid(number, (region, *REGIONS)):
         return ALONE
     return None
 
@@ -131,8 +141,8 @@ def _international(number: str, digits: str, said: bool) -> float | None:
     return None
 
 
-def _valid(number: str, region: str) -> bool:
-    for home in dict.fromkeys((region, *REGIONS)):
+def _valid(number: str, regions: tuple[str, ...]) -> bool:
+    for home in dict.fromkeys(regions):
         try:
             if phonenumbers.is_valid_number(phonenumbers.parse(number, home)):
                 return True
@@ -143,7 +153,7 @@ def _valid(number: str, region: str) -> bool:
 
 def _other_shape(number: str, named: bool) -> bool:
     """Dates and the like; "723 813 266" is an amount unless a word names it a telephone number."""
-    if any(shape.fullmatch(number) for shape in (_DATE, _YEARS, _ADDRESS)):
+    if any(shape.fullmatch(number) for shape in (_DATE, _YEARS, _ADDRESS_OR_DECIMAL)):
         return True
     return not named and _AMOUNT.fullmatch(number) is not None
 
@@ -156,6 +166,8 @@ def _said(text: str, start: int, end: int) -> int | None:
     if _SAYS_PHONE_AFTER.match(text[end : end + 16]):
         return _DIRECTLY
     before = text[max(0, start - 48) : start]
+    if _SAYS_ANYTHING.search(before) is None:
+        return None
     phone_at = _last(_SAYS_PHONE, before)
     other_at = _last(_SAYS_OTHER, before)
     number_at = _last(_SAYS_NUMBER, before)

@@ -15,7 +15,7 @@ _PREFIXED = (
     r"eyJ[\w-]{8,2000}\.eyJ[\w-]{8,8000}\.[\w-]{8,2000}",  # JSON Web Token
 )
 _NAMED = (
-    r"(?i:\b(?:api[_ -]?key|secret[_ -]?(?:access[_ -]?)?key|client[_ -]?secret|access[_ -]?token|auth[_ -]?token"
+    r"(?i:\b(?:api[_ -]?key|secret[_ -]?(?:access[_ -]?)?key|client[_ -]?secret|(?:access|auth)[_ -]?token"
     r"|secret|token|password|passwd|pwd)[\"']?\s{0,3}(?:[:=]|\bis\b)\s{0,3}[\"'`]?)"
     r"(?P<named>[A-Za-z0-9/+_=.-]{16,200})(?![\w(])"
 )

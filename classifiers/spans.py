@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -51,29 +52,16 @@ def fixed_thresholds(
 def without_overlaps(finds: Iterable[Find]) -> list[Find]:
     """Of finds that overlap the most certain stays, among equals the longest, then the first.
 
-    Linear in the number of finds after sorting: each find is compared with the cluster it falls in.
+    Returns:
+        Finds in the order of the text, none of which overlap.
     """
+    starts: list[int] = []
     kept: list[Find] = []
-    cluster: list[Find] = []
-    reach = -1
-    for find in sorted(finds, key=lambda f: (f.start, -f.end)):
-        if cluster and find.start >= reach:
-            kept += _best_of(cluster)
-            cluster = []
-        cluster.append(find)
-        reach = find.end if len(cluster) == 1 else max(reach, find.end)
-    return kept + _best_of(cluster)
-
-
-def _best_of(cluster: list[Find]) -> list[Find]:
-    if len(cluster) < 2:
-        return cluster
-    chosen: list[Find] = []
-    for find in sorted(cluster, key=lambda f: (-f.score, f.start - f.end, f.start)):
-        if all(find.end <= other.start or find.start >= other.end for other in chosen[:_CROWD]):
-            chosen.append(find)
-    return sorted(chosen, key=lambda f: f.start)
-
-
-_CROWD = 200
-"""Overlapping finds are few; in a text built to have many, comparing all pairs would be quadratic."""
+    for find in sorted(finds, key=lambda f: (-f.score, f.start - f.end, f.start)):
+        place = bisect_right(starts, find.start)
+        after_previous = place == 0 or kept[place - 1].end <= find.start
+        before_next = place == len(kept) or find.end <= kept[place].start
+        if after_previous and before_next:
+            starts.insert(place, find.start)
+            kept.insert(place, find)
+    return kept

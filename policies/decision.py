@@ -13,6 +13,17 @@ from classifiers.types import Span, Stage
 
 Outcome = Literal["forward", "redact", "route", "answer", "block", "error"]
 
+RANK: dict[Outcome, int] = {
+    "forward": 0,
+    "redact": 1,
+    "route": 2,
+    "answer": 3,
+    "error": 4,
+    "block": 5,
+}
+"""How restrictive an outcome is; the highest of all rules wins. A certain block stands although a
+classifier failed elsewhere; short of that, a failure with ``on_error: block`` stops everything."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cause:
@@ -26,7 +37,8 @@ class Cause:
         classifier: ``name@version`` of the classifier.
         label: the label that matched.
         score: its calibrated probability.
-        threshold: the score at and above which it matches.
+        threshold: the score at and above which it matches. For a rule that fired by ``not`` alone
+            the score is below it: that is what made the rule fire.
         text: index of the text in the list that was evaluated.
         address: where that text stands in the body.
         role: role of that text.
@@ -67,7 +79,8 @@ class Redaction:
     """Replace ``texts[text].content[start:end]`` by ``placeholder``.
 
     Redactions of a decision never overlap within a text and are sorted by ``(text, start)``.
-    ``restore`` asks for the original to be put back in the reply.
+    ``label`` is the label that was found there. ``restore`` asks for the original to be put back in
+    the reply.
     """
 
     text: int
@@ -82,7 +95,13 @@ class Redaction:
 class RuleError:
     """A rule that could not be decided because a classifier failed.
 
-    ``outcome`` is what the policy's ``on_error`` made of it: ``block`` or ``allow``.
+    Attributes:
+        policy: ``name@version``.
+        rule: name of the rule.
+        classifier: name of the classifier that gave no verdict.
+        reason: why, in one line, without the user's text.
+        outcome: what the policy's ``on_error`` made of it: ``block`` or ``allow``.
+        enforced: False for rules in shadow mode, whose outcome is always ``allow``.
     """
 
     policy: str
@@ -90,6 +109,7 @@ class RuleError:
     classifier: str
     reason: str
     outcome: Literal["block", "allow"]
+    enforced: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +120,7 @@ class Decision:
         stage: input or output.
         outcome: what happens, the most restrictive of all rules. ``error`` means that a
             classifier failed and the policy says to stop: 503, never a content block.
-        cause: the rule that won, None for a plain forward.
+        cause: the rule that won, None for a plain forward and for ``error``.
         reply: what to send instead of the model's answer, for ``block`` and ``answer``.
         route: alias of the model to use instead, for ``route``.
         redactions: what to replace before forwarding.

@@ -249,9 +249,15 @@ def _fit_one(
     target = truth[windows.owner[chosen]].argmax(axis=1)
     counts = np.bincount(target, minlength=truth.shape[1])
     sample = weights[windows.owner[chosen]] * np.sqrt(len(target) / np.maximum(counts, 1))[target]
+    # On n-grams one label against the rest: as good as all at once, and many times as fast.
+    grams = windows.grams[chosen]
+    words = [
+        _regress(grams, target == label, sample, settings.c_lexical, settings)
+        for label in range(truth.shape[1])
+    ]
     return (
         _regress(windows.features[chosen], target, sample, settings.c_encoder, settings),
-        _regress(windows.grams[chosen], target, sample, settings.c_lexical, settings),
+        _side_by_side(words),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from classifiers.types import Text
 from policies.decision import Reply
+from proxy.sse import encode
 
 Body = dict[str, Any]
 Address = tuple[str | int, ...]
@@ -27,12 +28,18 @@ class Delta:
         text: the piece.
         address: where it stands in the event.
         role: role of the joined text (``assistant``).
+        json: the joined text is JSON source (arguments of a tool call), so whatever is put into
+            it must be escaped.
+        whole: the string is complete in itself and may come again with every event (citations):
+            it is not joined with its neighbours, and equal ones are checked once.
     """
 
     channel: tuple[Hashable, ...]
     text: str
     address: Address
     role: str = "assistant"
+    json: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +115,46 @@ class Endpoint(ABC):
 
     @abstractmethod
     def cut_events(
-        self, reply: Reply, context: ReplyContext, open_choices: Sequence[int]
+        self,
+        reply: Reply,
+        context: ReplyContext,
+        open_choices: Sequence[int],
+        *,
+        silent: Sequence[int] = (),
+        usage: Usage | None = None,
     ) -> list[bytes]:
-        """Events that end a stream whose output was blocked; nothing of the reply was shown."""
+        """Events that end a stream whose output was blocked.
+
+        Args:
+            open_choices: choices that have not been finished towards the client.
+            silent: those of them of which the client has seen no text; they show ``reply.content``
+                instead of ending in silence.
+            usage: what the upstream counted, if it came that far.
+        """
+
+    def error_events(self, message: str, *, code: str, type: str = "server_error") -> list[bytes]:
+        """Events that tell the client of a failure inside a stream.
+
+        The openai SDK raises ``APIError`` when it sees ``error`` in an event; there is no ``[DONE]``
+        after it, so that no client takes the answer for a whole one.
+        """
+        error = {"message": message, "type": type, "param": None, "code": code}
+        return [encode({"error": error})]
+
+    def failed(self, event: Body) -> bool:
+        """Whether a stream event is the upstream's report of an error."""
+        return bool(event.get("error"))
+
+    def is_json(self, address: Address) -> bool:
+        """Whether the string at an address of a reply is JSON source (arguments of a tool call)."""
+        return False
+
+    def scrub(self, body: Body, address: Address) -> None:  # noqa: B027  (most APIs hold no copies)
+        """Remove copies of a text from a reply or an event after the text was rewritten, in place.
+
+        Whoever replaces a string of a reply calls this with its address: the log probabilities
+        of a choice, for instance, repeat its text token by token.
+        """
 
     def context(self, body: Mapping[str, Any], *, id: str, created: int) -> ReplyContext:
         """What :meth:`answer` needs, from the request body."""

@@ -83,5 +83,5 @@ def intent_rows(data: Path) -> list[Row]:
         "intent/banking77",
         lambda r: row_of(r, other, "intent/banking77") if chooser.random() < 0.05 else None,
     )
-    rows += [relabel(row, other) for row in benign_rows(data) if chooser.random() < 0.5]
+    rows += [relabel(row, other) for row in benign_rows(data) if chooser.random() < 0.2]
     return without_duplicates(rows)

@@ -1,0 +1,159 @@
+"""Predictions in, decision out: pure, without I/O, without clock.
+
+Every rule of every policy is evaluated; each that fires applies its action to the decision, where
+the most restrictive outcome stands and redactions and tags add up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from fnmatch import fnmatchcase
+
+from classifiers.types import Classification, Stage, Text
+from policies.bound import Hit
+from policies.decision import Cause, Decision, RuleError
+from policies.draft import Draft, Fired
+from policies.policy import Scope
+from policies.redaction import apply_redactions, restorations, restore
+from policies.schema import BoundPolicy, BoundRule
+from policies.signals import Signals, View
+
+__all__ = ["apply_redactions", "attached", "evaluate", "restorations", "restore"]
+
+
+def attached(
+    policies: Iterable[BoundPolicy], model: str, key: str | None
+) -> tuple[BoundPolicy, ...]:
+    """The policies for a request, in order.
+
+    Args:
+        policies: all there are.
+        model: the alias that the client asked for.
+        key: name of the client's key; None without keys, which only ``*`` matches.
+    """
+    return tuple(
+        bound
+        for bound in policies
+        if any(fnmatchcase(model, glob) for glob in bound.policy.attach.models)
+        and any(fnmatchcase(key or "", glob) for glob in bound.policy.attach.keys)
+    )
+
+
+def evaluate(
+    policies: Sequence[BoundPolicy],
+    stage: Stage,
+    texts: Sequence[Text],
+    results: Sequence[Classification],
+    *,
+    answerable: bool = True,
+    taken: Collection[str] = (),
+) -> Decision:
+    """The verdict of all policies on the texts of one stage.
+
+    Args:
+        policies: in order; the order decides between equals only.
+        stage: input or output.
+        texts: what was classified.
+        results: ``results[i]`` belongs to ``texts[i]``.
+        answerable: False keeps ``answer`` rules from firing, because the newest turn holds what
+            no classifier has read (an image, a file).
+        taken: placeholders not to be given again. On output, pass those of the input's
+            :func:`restorations`, or a find of the reply could be taken for one of the request.
+
+    Raises:
+        ValueError: texts and results differ in number.
+    """
+    if len(texts) != len(results):
+        raise ValueError(f"{len(texts)} texts need as many results, got {len(results)}")
+    draft = Draft(stage, texts)
+    signals = Signals(results)
+    newest = View(signals, _newest(texts) if answerable else ())
+    views: dict[Scope, View] = {}
+    for policy in policies:
+        for bound in policy.rules:
+            if stage not in bound.rule.check:
+                continue
+            view = newest if bound.rule.do.every_text else views.get(bound.scope)
+            if view is None:
+                covered = [i for i, text in enumerate(texts) if bound.scope.covers(text, stage)]
+                view = views[bound.scope] = View(signals, covered)
+            if bound.condition.possible(view):
+                _evaluate_rule(policy, bound, view, draft)
+    return draft.decision(taken)
+
+
+def _newest(texts: Sequence[Text]) -> list[int]:
+    """The newest turn if it is the user's; otherwise nothing, for a tool's result or the model's
+    own words are not to be answered."""
+    newest = [i for i, text in enumerate(texts) if text.last_turn]
+    return newest if all(texts[i].role == "user" for i in newest) else []
+
+
+def _evaluate_rule(policy: BoundPolicy, bound: BoundRule, view: View, draft: Draft) -> None:
+    rule, condition, signals = bound.rule, bound.condition, view.signals
+    values = {i: condition.value(signals, i) for i in view.indexes}
+    true = [i for i, value in values.items() if value]
+    unknown = [i for i, value in values.items() if value is None]
+    if rule.do.every_text:
+        fires = bool(true) and len(true) == len(values)
+        failed = unknown if len(true) + len(unknown) == len(values) else []
+    else:
+        fires = bool(true)
+        failed = [] if fires else unknown
+        if rule.do.needs_spans:
+            # What was found is certain, what else there is to find is not.
+            failed = unknown + [i for i in true if _misses_finds(bound, signals, i)]
+    if failed:
+        draft.fail(_error(policy, bound, signals, failed[0]))
+    if fires:
+        hits = tuple((i, hit) for i in true for hit in condition.hits(signals, i))
+        cause = _cause(policy, bound, draft.texts, hits)
+        if rule.enforced:
+            draft.fired.append(cause)
+            rule.do.apply(draft, Fired(cause, hits))
+        else:
+            draft.shadow.append(cause)
+
+
+def _misses_finds(bound: BoundRule, signals: Signals, text: int) -> bool:
+    return any(
+        leaf.spans and helps and signals.scores(text, leaf.classifier) is None
+        for leaf, helps in bound.condition.leaves()
+    )
+
+
+def _error(policy: BoundPolicy, bound: BoundRule, signals: Signals, text: int) -> RuleError:
+    classifier = next(
+        leaf.classifier
+        for leaf, _ in bound.condition.leaves()
+        if signals.scores(text, leaf.classifier) is None
+    )
+    return RuleError(
+        policy=policy.id,
+        rule=bound.rule.name,
+        classifier=classifier,
+        reason=signals.reason(text, classifier),
+        outcome=policy.policy.on_error if bound.rule.enforced else "allow",
+        enforced=bound.rule.enforced,
+    )
+
+
+def _cause(
+    policy: BoundPolicy, bound: BoundRule, texts: Sequence[Text], hits: Sequence[tuple[int, Hit]]
+) -> Cause:
+    # A label that matched says more than one that stayed below; then the distance decides.
+    index, hit = max(hits, key=lambda found: (found[1].matched, found[1].margin))
+    return Cause(
+        policy=policy.id,
+        rule=bound.rule.name,
+        action=bound.rule.do.name,
+        enforced=bound.rule.enforced,
+        classifier=hit.leaf.id,
+        label=hit.prediction.label,
+        score=hit.prediction.score,
+        threshold=hit.threshold,
+        text=index,
+        address=texts[index].address,
+        role=texts[index].role,
+        span=hit.prediction.span,
+    )

@@ -1,0 +1,217 @@
+"""From a policy file to a policy whose thresholds are known: ``load``, then ``bind``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from classifiers.types import ClassifierInfo, Stage, UnknownLabel
+from policies.bound import Bound, BoundLeaf
+from policies.conditions import RESERVED, Leaf
+from policies.faults import PolicyError, describe, did_you_mean
+from policies.policy import Attach, Case, Message, Policy, Rule, Scope
+from policies.redaction import bracketed
+from policies.source import SourceError, parse
+
+__all__ = [
+    "RESERVED",
+    "Attach",
+    "BoundPolicy",
+    "BoundRule",
+    "Case",
+    "Message",
+    "Policy",
+    "PolicyError",
+    "Rule",
+    "bind",
+    "load",
+    "load_all",
+    "loads",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class BoundRule:
+    """A rule whose condition has its thresholds."""
+
+    rule: Rule
+    condition: Bound
+    scope: Scope
+
+
+@dataclass(frozen=True, slots=True)
+class BoundPolicy:
+    """A policy that can be evaluated.
+
+    Attributes:
+        policy: as it was written.
+        rules: in file order.
+    """
+
+    policy: Policy
+    rules: tuple[BoundRule, ...]
+
+    @property
+    def id(self) -> str:
+        """``name@version``."""
+        return self.policy.id
+
+    @property
+    def classifiers(self) -> frozenset[str]:
+        """Names of the classifiers that its rules need."""
+        return _needed(self.rules)
+
+    def classifiers_for(self, stage: Stage) -> frozenset[str]:
+        """Names of the classifiers that its rules need on input or on output."""
+        return _needed(bound for bound in self.rules if stage in bound.rule.check)
+
+
+def _needed(rules: Iterable[BoundRule]) -> frozenset[str]:
+    return frozenset(leaf.classifier for bound in rules for leaf, _ in bound.condition.leaves())
+
+
+def load(path: Path) -> Policy:
+    """Read a policy file.
+
+    Raises:
+        PolicyError: every line of the message is one mistake, ``file:line: fault; fix``.
+    """
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise PolicyError(f"{path}:1: the file cannot be read ({reason}); check its path") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise PolicyError(f"{path}:{line}: the text is not UTF-8; save it as UTF-8") from None
+    return loads(text, str(path))
+
+
+def loads(text: str, source: str = "policy") -> Policy:
+    """Read a policy from text; ``source`` stands for the file name in messages.
+
+    Raises:
+        PolicyError: see :func:`load`.
+    """
+    try:
+        document = parse(text, source)
+        policy = Policy.model_validate(document.data)
+    except SourceError as error:
+        raise PolicyError(f"{source}:{error.line}: {error}") from None
+    except ValidationError as error:
+        raise PolicyError(describe(error, document)) from None
+    policy._document = document
+    return policy
+
+
+def load_all(paths: Iterable[Path]) -> tuple[Policy, ...]:
+    """Read several files, whose policies must have different names.
+
+    Raises:
+        PolicyError: with the mistakes of all files.
+    """
+    policies: dict[str, Policy] = {}
+    problems: list[str] = []
+    for path in paths:
+        try:
+            policy = load(path)
+        except PolicyError as error:
+            problems.append(str(error))
+            continue
+        if policy.name in policies:
+            other = policies[policy.name].source
+            problems.append(
+                f"{policy.at('name')}: {other} has a policy {policy.name!r} already; rename one"
+            )
+        policies.setdefault(policy.name, policy)
+    if problems:
+        raise PolicyError("\n".join(problems))
+    return tuple(policies.values())
+
+
+def bind(policy: Policy, classifiers: Mapping[str, ClassifierInfo]) -> BoundPolicy:
+    """Look up what the policy needs and resolve every operating point to thresholds.
+
+    A classifier can be the target of ``redact`` if its attribute ``kind`` is ``"spans"``.
+
+    Args:
+        policy: a loaded policy.
+        classifiers: what there is, by name.
+
+    Raises:
+        PolicyError: with every classifier, label or operating point that does not exist, and every
+            ``redact`` that could fire without a stretch to replace.
+    """
+    problems = [
+        f"{policy.at()}: a classifier is named {name!r}, a word of the policy language; rename it"
+        for name in sorted(RESERVED.intersection(classifiers))
+    ]
+    rules: list[BoundRule] = []
+    for index, rule in enumerate(policy.rules):
+        path = ("rules", index)
+        found: list[str] = []
+
+        def resolve(
+            leaf: Leaf, where: tuple[str | int, ...], found: list[str] = found
+        ) -> BoundLeaf:
+            try:
+                return _bind_leaf(leaf, classifiers)
+            except PolicyError as error:
+                # The label's own line if the list has several, else that of the classifier.
+                found.append(f"{policy.at(*where, leaf.classifier)}: {error}")
+                return BoundLeaf(leaf.classifier, leaf.classifier, (), spans=True)
+
+        condition = rule.when.bind(resolve, (*path, "when"))
+        if not found and rule.do.needs_spans:
+            found += [f"{policy.at(*path, 'do')}: {p}" for p in _span_problems(rule, condition)]
+        problems += found
+        rules.append(BoundRule(rule, condition, rule.scope))
+    if problems:
+        raise PolicyError("\n".join(problems))
+    return BoundPolicy(policy, tuple(rules))
+
+
+def _bind_leaf(leaf: Leaf, classifiers: Mapping[str, ClassifierInfo]) -> BoundLeaf:
+    info = classifiers.get(leaf.classifier)
+    if info is None:
+        hint = did_you_mean(leaf.classifier, sorted(classifiers), "classifiers")
+        raise PolicyError(f"unknown classifier {leaf.classifier!r}; {hint}")
+    for label in leaf.labels:
+        if label not in info.labels:
+            hint = did_you_mean(label, info.labels, f"labels of {leaf.classifier}")
+            raise PolicyError(f"classifier {leaf.classifier!r} has no label {label!r}; {hint}")
+    try:
+        thresholds = info.thresholds(leaf.labels, leaf.point)
+        resolved = tuple((label, float(thresholds[label])) for label in leaf.labels)
+    except UnknownLabel as error:
+        raise PolicyError(f"classifier {leaf.classifier!r}: {error}") from None
+    spans = getattr(info, "kind", None) == "spans"
+    return BoundLeaf(leaf.classifier, f"{leaf.classifier}@{info.version}", resolved, spans)
+
+
+def _span_problems(rule: Rule, condition: Bound) -> list[str]:
+    action = rule.do.name
+    pointing = [leaf for leaf, helps in condition.leaves() if helps and leaf.spans]
+    if not pointing:
+        names = ", ".join(dict.fromkeys(leaf.classifier for leaf, _ in condition.leaves()))
+        return [
+            f"rule {rule.name!r} cannot {action}: {names} finds no stretches of text; "
+            "use a classifier that does, such as pii or patterns, or block"
+        ]
+    if not condition.points():
+        return [
+            f"rule {rule.name!r} could fire with nothing to {action}; make a classifier with spans "
+            "a part of all, not one alternative of any"
+        ]
+    if getattr(rule.do, "restore", False):
+        return [
+            f"rule {rule.name!r} cannot restore the label {label!r}, its brackets would confuse "
+            "placeholders; rename the label"
+            for leaf in pointing
+            for label, _ in leaf.thresholds
+            if bracketed(label)
+        ]
+    return []

@@ -1,0 +1,189 @@
+"""The rim: bodies in, bytes out, and noticing that the client has gone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+import traceback
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from starlette.types import Receive, Scope, Send
+
+from proxy import errors
+from proxy.errors import TooLarge, TooSlow, UnsupportedMedia
+
+log = logging.getLogger("doorman.gateway")
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_DISCARD_FACTOR = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The head of a request; ``headers`` by lower-case name, without any ``x-doorman-*``."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    request_id: str
+
+    @classmethod
+    def of(cls, scope: Scope) -> Request:
+        """Read the head of an ASGI scope."""
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1")
+            for name, value in scope["headers"]
+            # Clients must not be able to pretend to be the gateway.
+            if not name.startswith(b"x-doorman-")
+        }
+        given = headers.get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+        return cls(scope["method"], scope["path"], headers, request_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """An authenticated request, as handlers see it. ``body`` is empty for GET."""
+
+    request: Request
+    key: str
+    params: Mapping[str, Any]
+    body: dict[str, Any] = field(default_factory=dict, repr=False)
+    raw: bytes = field(default=b"", repr=False)
+
+
+class Responder:
+    """Sends one response, whole or in pieces. ``status`` is None until it has begun."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._ended = False
+        self.status: int | None = None
+
+    async def whole(
+        self,
+        status: int,
+        body: bytes,
+        headers: Mapping[str, str],
+        content_type: str = "application/json",
+    ) -> None:
+        """Send a complete response."""
+        length = {**headers, "content-length": str(len(body))}
+        await self.start(status, length, content_type)
+        self._ended = True
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def json(self, status: int, value: Any, headers: Mapping[str, str]) -> None:
+        """Send a complete JSON response."""
+        await self.whole(status, orjson.dumps(value), headers)
+
+    async def error(
+        self, error: Exception, request_id: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Answer an exception by the table; after a stream has begun, as its last event."""
+        answer = errors.answer(error, request_id)
+        if answer.status == 500:
+            log_unexpected(error, request_id)
+        if self.status is None:
+            out = {"x-request-id": request_id, **(headers or {}), **answer.headers}
+            await self.json(answer.status, answer.body, out)
+        elif not self._ended:
+            await self.chunk(b"data: " + orjson.dumps(answer.body) + b"\n\n")
+            await self.end()
+
+    async def start(self, status: int, headers: Mapping[str, str], content_type: str) -> None:
+        """Send the head of a response whose body follows in pieces."""
+        self.status = status
+        head = {**headers, "content-type": content_type}
+        pairs = [(name.encode("latin-1"), _latin(value)) for name, value in head.items()]
+        await self._send({"type": "http.response.start", "status": status, "headers": pairs})
+
+    async def chunk(self, body: bytes) -> None:
+        """Send a piece of the body."""
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def end(self) -> None:
+        """End the body."""
+        self._ended = True
+        await self._send({"type": "http.response.body", "body": b""})
+
+
+async def read_body(request: Request, receive: Receive, limit: int, seconds: float) -> bytes:
+    """The body of a request, read no further than the limit.
+
+    Raises:
+        UnsupportedMedia: not JSON by its content type, or compressed.
+        TooLarge: more than ``limit`` bytes.
+        TooSlow: sending it took longer than ``seconds``.
+        ConnectionResetError: the client went away while sending.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        # Also keeps web pages from posting to a gateway on their visitor's own machine.
+        raise UnsupportedMedia("The body's content type is not supported; use application/json.")
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise UnsupportedMedia("Compressed bodies are not supported; send plain JSON.")
+    try:
+        async with asyncio.timeout(seconds):
+            return await _read(receive, limit)
+    except TimeoutError:
+        raise TooSlow(f"The body did not come within {seconds:g} s; send it faster.") from None
+
+
+async def _read(receive: Receive, limit: int) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ConnectionResetError
+        piece = message.get("body", b"")
+        size += len(piece)
+        more = message.get("more_body", False)
+        if size <= limit:
+            pieces.append(piece)
+        elif not more or size > limit * _DISCARD_FACTOR:
+            # The rest was read and dropped up to a point, because most clients look for an answer
+            # only after they have sent everything.
+            raise TooLarge(f"The body is larger than {limit} bytes; send less.")
+        if not more:
+            return b"".join(pieces)
+
+
+async def unless_left(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
+    """Do the work, and cancel it when the client goes away. The body must have been read."""
+    working = asyncio.ensure_future(work)
+    watching = asyncio.ensure_future(_left(receive))
+    try:
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        watching.cancel()
+        if not working.done():
+            working.cancel()
+        try:
+            await working
+        except asyncio.CancelledError:
+            if asyncio.current_task().cancelling():  # type: ignore[union-attr]
+                raise  # we ourselves are being stopped
+
+
+def log_unexpected(error: BaseException, request_id: str) -> None:
+    """Log where an exception came from. Its message is left out: it may quote the user's text."""
+    frames = traceback.extract_tb(error.__traceback__)[-8:]
+    where = " < ".join(f"{f.filename}:{f.lineno} {f.name}" for f in reversed(frames))
+    log.error("request %s failed: %s at %s", request_id, type(error).__name__, where)
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _latin(value: str) -> bytes:
+    # A header is one line, whatever an upstream or a policy's name holds.
+    return re.sub(r"[\x00-\x1f\x7f]", " ", value).encode("latin-1", "replace")

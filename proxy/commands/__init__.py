@@ -1,0 +1,1 @@
+"""The commands of the command line; ``proxy.cli.COMMANDS`` is the table."""

@@ -1,0 +1,129 @@
+"""Show every prediction on a text, the decision of the policies, and the tokens that made it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from proxy.commands.output import (
+    CommandError,
+    config_option,
+    emit,
+    faults,
+    json_option,
+    read_config,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from classifiers.types import Classification, Stage
+
+SHOWN_SCORES = 0.05
+"""On a terminal, labels that are less likely than this and match nothing are left out."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("text", metavar="TEXT", help="the text; - reads standard input")
+    parser.add_argument(
+        "--policy", action="append", type=Path, metavar="FILE", help="decide by this policy"
+    )
+    parser.add_argument(
+        "--role", default="user", help="whose text it is; assistant is checked as a reply"
+    )
+    config_option(parser)
+    json_option(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Classify and decide as the gateway would. Exit status 0 whatever the decision."""
+    from classifiers.engine import ClassifierEngine
+    from classifiers.types import Text
+    from policies import schema
+    from policies.engine import evaluate
+    from proxy.loading import load_classifiers
+
+    config = read_config(options.config)
+    content = sys.stdin.read() if options.text == "-" else options.text
+    if not content:
+        raise CommandError("the text is empty; give one, or - and a text on standard input")
+    stage: Stage = "output" if options.role == "assistant" else "input"
+    with faults():
+        policies = schema.load_all(options.policy or config.policies)
+        engine = ClassifierEngine(load_classifiers(config.classifiers))
+    try:
+        with faults():
+            bound = [schema.bind(policy, engine.classifiers) for policy in policies]
+        found = engine.classify_blocking([content])[0]
+        text = Text(content, options.role, ("messages", 0, "content"), stage, turn=0)
+        decision = evaluate(bound, stage, [text], [found])
+        value = _describe(content, found, engine)
+    finally:
+        engine.close()
+    value["policies"] = [policy.id for policy in bound]
+    value["decision"] = asdict(decision)
+    emit(options, value, lambda console: _render(console, value))
+    return 0
+
+
+def _describe(content: str, found: Classification, engine: Any) -> dict[str, Any]:
+    from proxy.local import explanations, predictions
+
+    return {
+        "predictions": predictions(found, engine.classifiers),
+        "errors": dict(found.errors),
+        "explanations": explanations(content, found, engine.classifiers),
+    }
+
+
+def _render(console: Console, value: dict[str, Any]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("classifier", "label", "score", "threshold", "match", "where")
+    for row in sorted(value["predictions"], key=lambda row: -row["score"]):
+        if not row["match"] and row["score"] < SHOWN_SCORES:
+            continue
+        threshold = row["threshold"]
+        span = row.get("span")
+        table.add_row(
+            row["classifier"],
+            escape(row["label"]),
+            f"{row['score']:.3f}",
+            "" if threshold is None else f"{threshold:.3f}",
+            "yes" if row["match"] else "",
+            f"{span['start']}..{span['end']}" if span else "",
+            style="bold" if row["match"] else "dim",
+        )
+    console.print(table)
+    for row in value["explanations"]:
+        tokens = sorted(row["tokens"], key=lambda token: -token["share"])[:8]
+        shares = "  ".join(f"{escape(repr(t['token']))} {t['share']:+.2f}" for t in tokens)
+        console.print(f"[bold]{row['classifier']}: {escape(row['label'])}[/] because of  {shares}")
+    for name, reason in value["errors"].items():
+        console.print(f"[red]{name} failed: {escape(reason)}[/]")
+    _render_decision(console, value["decision"])
+
+
+def _render_decision(console: Console, decision: dict[str, Any]) -> None:
+    from rich.markup import escape
+
+    cause = decision["cause"]
+    why = ""
+    if cause:
+        why = (
+            f" by {cause['policy']} {cause['rule']}: {cause['classifier']} {cause['label']} "
+            f"{cause['score']:.3f} >= {cause['threshold']:.3f}"
+        )
+    console.print(f"[bold]decision: {decision['outcome']}[/]{escape(why)}")
+    if decision["reply"]:
+        console.print(f"reply: {escape(decision['reply']['content'])}")
+    for shadow in decision["shadow"]:
+        console.print(f"shadow: {shadow['rule']} would {shadow['action']}")
+    if decision["redactions"]:
+        labels = ", ".join(r["label"] for r in decision["redactions"])
+        console.print(f"redacted: {escape(labels)}")

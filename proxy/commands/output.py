@@ -1,0 +1,62 @@
+"""How commands speak: tables on a terminal, JSON in a pipe, one line for an error."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from proxy.config import Config
+
+
+class CommandError(Exception):
+    """The command cannot do its work; each line is a fault with its fix."""
+
+
+def json_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--json``."""
+    parser.add_argument("--json", action="store_true", help="print JSON also on a terminal")
+
+
+def config_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``-c/--config``."""
+    parser.add_argument(
+        "-c", "--config", type=Path, metavar="FILE", help="config file (default: built-in defaults)"
+    )
+
+
+def emit(options: argparse.Namespace, value: Any, render: Callable[[Console], None]) -> None:
+    """Print a result: JSON if asked for or if piped, else what ``render`` draws."""
+    if options.json or not sys.stdout.isatty():
+        print(json.dumps(value, ensure_ascii=False, indent=2))
+        return
+    from rich.console import Console
+
+    render(Console(highlight=False))
+
+
+def read_config(path: Path | None) -> Config:
+    """The config file, or the built-in defaults."""
+    from proxy import config
+
+    with faults():
+        return config.defaults() if path is None else config.load(path)
+
+
+@contextlib.contextmanager
+def faults() -> Iterator[None]:
+    """Turn what users can mend into :class:`CommandError`."""
+    from policies.schema import PolicyError
+    from proxy.yaml_source import ConfigError
+
+    try:
+        yield
+    except (ConfigError, PolicyError) as error:
+        raise CommandError(str(error)) from None

@@ -1,0 +1,122 @@
+"""Run the gateway until SIGTERM or Ctrl-C; open requests are finished first."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import queue
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from logging.handlers import QueueHandler, QueueListener
+from typing import TYPE_CHECKING
+
+from proxy.commands.output import CommandError, config_option, faults, read_config
+
+if TYPE_CHECKING:
+    from proxy.config import Config
+
+log = logging.getLogger("doorman")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    config_option(parser)
+    parser.add_argument("--host", help="address to listen on (default: the config's)")
+    parser.add_argument("--port", type=int, help="port to listen on (default: the config's)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve. Everything that can be wrong with config and policies is said before the port opens."""
+    import uvicorn
+
+    from proxy.app import create_app
+
+    config = _with_options(read_config(options.config), options)
+    with faults():
+        config.check_exposure()
+    with _bound(config.server.host, config.server.port) as sock, _logs():
+        with faults():
+            app = create_app(config)
+            app.state.gateway.load()
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                loop="uvloop" if sys.platform != "win32" else "asyncio",
+                http="httptools",
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=int(config.server.drain_seconds),
+            )
+        )
+        # uvicorn raises the signal that stopped it once more when all is done; being stopped is
+        # no failure, so it finds nothing to do then.
+        for stopping in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(stopping, lambda *_: None)
+        host, port = sock.getsockname()[:2]
+        log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+        server.run(sockets=[sock])
+    return 0 if server.started else 1
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket on the address, not listening yet: a taken port is said at once."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise CommandError(
+            f"cannot listen on {host}: {error.strerror}; use another --host"
+        ) from None
+    try:
+        if os.name == "posix":  # elsewhere it would let two programs share the port
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+    except OSError as error:
+        sock.close()
+        raise CommandError(
+            f"cannot listen on {host} port {port}: {error.strerror}; use another --port"
+        ) from None
+    return sock
+
+
+def _with_options(config: Config, options: argparse.Namespace) -> Config:
+    given = {"host": options.host, "port": options.port}
+    changes = {name: value for name, value in given.items() if value is not None}
+    if options.port is not None and not 0 <= options.port <= 65535:
+        raise CommandError(f"--port {options.port} is no port; use 0 to 65535")
+    return config.model_copy(update={"server": config.server.model_copy(update=changes)})
+
+
+@contextlib.contextmanager
+def _logs() -> Iterator[None]:
+    """Decision records as bare JSON lines on stdout, everything else on stderr.
+
+    Records are written by a thread of their own: whoever reads them slowly must not hold up requests.
+    """
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
+    records: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+    decisions = logging.getLogger("doorman.decisions")
+    handler = QueueHandler(records)
+    decisions.addHandler(handler)
+    decisions.propagate = False
+    listener = QueueListener(records, logging.StreamHandler(sys.stdout))
+    listener.start()
+    try:
+        yield
+    finally:
+        listener.stop()
+        decisions.removeHandler(handler)

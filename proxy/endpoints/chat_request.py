@@ -1,0 +1,197 @@
+"""The request of the chat completions API: is it well formed, and which texts does it hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from classifiers.types import Text
+from proxy.endpoints import leaves
+from proxy.endpoints.base import Body
+from proxy.errors import InvalidRequest
+
+ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+
+FIELD_ROLES: Mapping[str, str] = {
+    "function_call": "developer",
+    "functions": "developer",
+    "metadata": "developer",
+    "moderation": "developer",
+    "prompt_cache_key": "developer",
+    "response_format": "developer",
+    "safety_identifier": "developer",
+    "stop": "developer",
+    "tool_choice": "developer",
+    "tools": "developer",
+    "user": "developer",
+    "web_search_options": "developer",
+    "prediction": "user",
+}
+"""Fields beside ``messages`` and whose text they are: what the application's code writes is the
+operator's, a prediction is content. Fields that are not in the table count as the user's, because
+default policies scan that role: what is not known must not be a way around them."""
+
+_BOOLEANS = ("stream", "store", "logprobs", "parallel_tool_calls")
+_LISTS = ("tools", "functions", "modalities")
+_OBJECTS = ("stream_options", "metadata", "response_format", "prediction", "audio", "logit_bias")
+_KINDS = {dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
+MAX_CHOICES = 128
+
+
+def validate(body: Body) -> None:
+    """Refuse what cannot be understood; what the upstream alone can judge is left to it.
+
+    Raises:
+        InvalidRequest: in the words that OpenAI's API uses.
+    """
+    if not isinstance(body.get("model"), str) or not body["model"]:
+        raise InvalidRequest(
+            "You must provide a model parameter.", "model", "missing_required_parameter"
+        )
+    for name in _BOOLEANS:
+        _expect(body.get(name), bool, name)
+    for name in _OBJECTS:
+        _expect(body.get(name), dict, name)
+    for name in _LISTS:
+        _expect(body.get(name), list, name)
+    for index, tool in enumerate(body.get("tools") or ()):
+        _expect(tool, dict, f"tools[{index}]", optional=False)
+    if isinstance(options := body.get("stream_options"), dict):
+        _expect(options.get("include_usage"), bool, "stream_options.include_usage")
+    _validate_n(body.get("n"))
+    _validate_messages(body)
+
+
+def texts(body: Body) -> list[Text]:
+    """Every text of the request: fields in the body's order, messages with their turn."""
+    found: list[Text] = []
+    for name, value in body.items():
+        if name == "messages":
+            found.extend(_message_texts(value if isinstance(value, list) else [value]))
+        else:
+            role = FIELD_ROLES.get(name, "user")
+            found.extend(
+                Text(string, role, address, "input", turn=-1, last_turn=False)
+                for address, string in leaves.texts(value, (name,))
+            )
+    return found
+
+
+def _message_texts(messages: Sequence[Any]) -> list[Text]:
+    roles = [_role(message) for message in messages]
+    last = _last_turn(roles)
+    return [
+        Text(string, roles[turn], address, "input", turn=turn, last_turn=turn in last)
+        for turn, message in enumerate(messages)
+        for address, string in leaves.texts(message, ("messages", turn))
+    ]
+
+
+def _role(message: Any) -> str:
+    """The role of a message; one that is not known counts as the user's, see FIELD_ROLES."""
+    role = message.get("role") if isinstance(message, dict) else None
+    return role if isinstance(role, str) and role in ROLES else "user"
+
+
+def _last_turn(roles: Sequence[str]) -> set[int]:
+    """Indexes of the newest turn: the last messages of one role, user, tool or function.
+
+    Instructions of the operator between or after them do not end a turn. After an assistant
+    message (a prefilled answer) nothing is new.
+    """
+    turn: set[int] = set()
+    speaker = ""
+    for index in range(len(roles) - 1, -1, -1):
+        role = roles[index]
+        if role in ("system", "developer"):
+            continue
+        if role == "assistant" or (speaker and role != speaker):
+            break
+        speaker = role
+        turn.add(index)
+    return turn
+
+
+def _validate_n(n: Any) -> None:
+    if n is None:
+        return
+    if isinstance(n, bool) or not isinstance(n, int):
+        raise _wrong_type("n", "an integer", n)
+    if n < 1:
+        raise InvalidRequest(
+            f"Invalid 'n': integer below minimum value. Expected a value >= 1, but got {n} instead.",
+            "n",
+            "integer_below_min_value",
+        )
+    if n > MAX_CHOICES:
+        raise InvalidRequest(
+            f"Invalid 'n': integer above maximum value. Expected a value <= {MAX_CHOICES}, "
+            f"but got {n} instead.",
+            "n",
+            "integer_above_max_value",
+        )
+
+
+def _validate_messages(body: Body) -> None:
+    if body.get("messages") is None:
+        raise InvalidRequest(
+            "Missing required parameter: 'messages'.", "messages", "missing_required_parameter"
+        )
+    messages = body["messages"]
+    if not isinstance(messages, list):
+        raise _wrong_type("messages", "an array of objects", messages)
+    if not messages:
+        raise InvalidRequest(
+            "Invalid 'messages': empty array. Expected an array with minimum length 1, "
+            "but got an empty array instead.",
+            "messages",
+            "empty_array",
+        )
+    for index, message in enumerate(messages):
+        _validate_message(message, f"messages[{index}]")
+
+
+def _validate_message(message: Any, where: str) -> None:
+    if not isinstance(message, dict):
+        raise _wrong_type(where, "an object", message)
+    if message.get("role") is None:
+        raise InvalidRequest(
+            f"Missing required parameter: '{where}.role'.",
+            f"{where}.role",
+            "missing_required_parameter",
+        )
+    _expect(message["role"], str, f"{where}.role")
+    for name in ("name", "refusal", "tool_call_id"):
+        _expect(message.get(name), str, f"{where}.{name}")
+    _expect(message.get("tool_calls"), list, f"{where}.tool_calls")
+    content = message.get("content")
+    if isinstance(content, list):
+        for index, part in enumerate(content):
+            _expect(part, dict, f"{where}.content[{index}]", optional=False)
+            for name in ("text", "refusal", "input_text"):
+                _expect(part.get(name), str, f"{where}.content[{index}].{name}")
+    elif content is not None and not isinstance(content, str):
+        raise _wrong_type(f"{where}.content", "one of a string or array of objects", content)
+    # Values are classified wherever they stand; a key cannot be, so a sentence as a key is refused.
+    if next(leaves.odd_keys(message), None) is not None:
+        raise InvalidRequest(
+            f"Unknown parameter in '{where}': a key is not an identifier of at most 64 characters.",
+            where,
+            "unknown_parameter",
+        )
+
+
+def _expect(value: Any, kind: type, where: str, *, optional: bool = True) -> None:
+    if not isinstance(value, kind) and not (optional and value is None):
+        raise _wrong_type(where, _KINDS[kind], value)
+
+
+def _wrong_type(where: str, expected: str, value: Any) -> InvalidRequest:
+    names = {bool: "a boolean", int: "an integer", float: "a decimal", str: "a string"}
+    names |= {list: "an array", dict: "an object", type(None): "null"}
+    got = names.get(type(value), "something else")
+    return InvalidRequest(
+        f"Invalid type for '{where}': expected {expected}, but got {got} instead.",
+        where,
+        "invalid_type",
+    )

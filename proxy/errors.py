@@ -1,0 +1,158 @@
+"""What goes wrong, and how it is said over HTTP: one table, OpenAI's shape.
+
+Messages are written for the caller and never hold user text, keys or tracebacks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from classifiers.engine import EngineClosed, Overloaded
+from policies.decision import Decision
+
+UpstreamFault = Literal["connect", "timeout", "protocol", "too_large"]
+
+
+class InvalidRequest(Exception):
+    """The client's fault.
+
+    Args:
+        message: the fault, the value where it is not user text, and the fix.
+        param: the field of the body at fault, as in OpenAI's errors.
+        code: a machine-readable name, where the table's is not precise enough.
+    """
+
+    def __init__(self, message: str, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code
+
+
+class TooLarge(InvalidRequest):
+    """The body is larger than ``limits.max_body_bytes``."""
+
+
+class TooSlow(InvalidRequest):
+    """The body took longer than ``limits.body_seconds`` to arrive."""
+
+
+class UnsupportedMedia(InvalidRequest):
+    """The body is not plain JSON: another content type, or compressed."""
+
+
+class Unauthorized(InvalidRequest):
+    """No client key, or a wrong one."""
+
+
+class NotFound(InvalidRequest):
+    """No such path, or no such model."""
+
+
+class WrongMethod(InvalidRequest):
+    """The path exists, the method does not."""
+
+
+class Unavailable(Exception):
+    """The gateway cannot give a verdict now: guards failed or are still loading. Not a block."""
+
+    def __init__(self, message: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param: str | None = None
+        self.code = code
+
+
+class UpstreamError(Exception):
+    """No usable reply came from the model's server; replies with an error status are not this."""
+
+    def __init__(self, kind: UpstreamFault, message: str) -> None:
+        super().__init__(message)
+        self.kind: UpstreamFault = kind
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How an exception is answered. ``message`` None means the exception's own."""
+
+    status: int
+    type: str
+    code: str | None
+    message: str | None = None
+    retry_after: int | None = None
+
+
+ERRORS: dict[type[Exception], Shape] = {
+    InvalidRequest: Shape(400, "invalid_request_error", None),
+    TooLarge: Shape(413, "invalid_request_error", "request_too_large"),
+    TooSlow: Shape(408, "invalid_request_error", "request_timeout"),
+    UnsupportedMedia: Shape(415, "invalid_request_error", "unsupported_media_type"),
+    Unauthorized: Shape(401, "invalid_request_error", "invalid_api_key"),
+    NotFound: Shape(404, "invalid_request_error", "not_found"),
+    WrongMethod: Shape(405, "invalid_request_error", "method_not_allowed"),
+    Unavailable: Shape(503, "server_error", "policy_unavailable"),
+    UpstreamError: Shape(502, "server_error", "upstream_error"),
+    Overloaded: Shape(503, "server_error", "overloaded", "Too many requests wait; retry.", 1),
+    EngineClosed: Shape(503, "server_error", "shutting_down", "The gateway is stopping; retry.", 1),
+    Exception: Shape(500, "server_error", "internal_error", "The gateway failed."),
+}
+"""Exception -> answer. The nearest class in the exception's ancestry counts."""
+
+UPSTREAM_FAULTS: dict[UpstreamFault, tuple[int, str]] = {
+    "connect": (502, "upstream_unreachable"),
+    "timeout": (504, "upstream_timeout"),
+    "protocol": (502, "upstream_invalid_response"),
+    "too_large": (502, "upstream_response_too_large"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An error as it goes out: status, JSON body and the headers it needs."""
+
+    status: int
+    body: dict[str, Any]
+    headers: dict[str, str]
+
+
+def answer(error: BaseException, request_id: str) -> Answer:
+    """The HTTP answer to an exception."""
+    kind = next((kind for kind in type(error).__mro__ if kind in ERRORS), Exception)
+    shape = ERRORS[kind]
+    status, code = shape.status, shape.code
+    if isinstance(error, UpstreamError):
+        status, code = UPSTREAM_FAULTS[error.kind]
+    message = shape.message or str(getattr(error, "message", ""))
+    if status >= 500:
+        message = f"{message} (request id {request_id})"
+    headers = {} if shape.retry_after is None else {"retry-after": str(shape.retry_after)}
+    if status == 401:
+        headers["www-authenticate"] = "Bearer"
+    param = getattr(error, "param", None)
+    return Answer(
+        status, body(message, shape.type, getattr(error, "code", None) or code, param), headers
+    )
+
+
+def body(message: str, type: str, code: str | None, param: str | None = None) -> dict[str, Any]:
+    """An error in OpenAI's shape."""
+    return {"error": {"message": message, "type": type, "param": param, "code": code}}
+
+
+def blocked(decision: Decision, message: str, decision_id: str) -> Answer:
+    """A block with ``as: error``: Azure's shape, which clients parse already, and no retry."""
+    cause = decision.cause
+    result = {} if cause is None else {cause.label: {"filtered": True, "detected": True}}
+    error = body(message, "invalid_request_error", "content_filter", "messages")
+    error["error"]["innererror"] = {
+        "code": "ResponsibleAIPolicyViolation",
+        "content_filter_result": result,
+    }
+    error["error"]["doorman"] = {
+        "decision_id": decision_id,
+        "policy": cause.policy if cause else None,
+        "rule": cause.rule if cause else None,
+    }
+    return Answer(400, error, {"x-should-retry": "false"})

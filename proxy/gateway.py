@@ -1,0 +1,151 @@
+"""Everything a running gateway holds, and its start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+
+from classifiers.engine import ClassifierEngine
+from classifiers.types import Classifier
+from proxy.auth import Keys
+from proxy.config import Config
+from proxy.exchange import Accounts, Exchange
+from proxy.ledger import Ledger, LogLedger
+from proxy.loading import load_classifiers
+from proxy.metrics import Metrics
+from proxy.policy_store import PolicyStore
+from proxy.prices import Prices
+from proxy.upstream import HttpLimits, Upstreams, make_upstreams
+
+
+class Gateway:
+    """The parts that requests share.
+
+    Args:
+        config: what the operator wrote.
+        upstream: stands in for the upstreams of the config's ``model_list``.
+        classifiers: stand in for those of the config.
+        ledger: where records go, the log by default.
+    """
+
+    engine: ClassifierEngine
+    policies: PolicyStore
+    upstreams: Upstreams
+    accounts: Accounts
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        upstream: Upstreams | None = None,
+        classifiers: Iterable[Classifier] | None = None,
+        ledger: Ledger | None = None,
+    ) -> None:
+        self.config = config
+        self.metrics = Metrics()
+        self.keys = Keys(config.keys)
+        self.ledger: Ledger = ledger or LogLedger()
+        self.aliases = dict.fromkeys(entry.model_name for entry in config.model_list)
+        self.ready = False
+        self.created = int(time.time())
+        self._given_upstream = upstream
+        self._given_classifiers = classifiers
+        self._loaded = False
+        self._stop = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._undo: Callable[[], None] = lambda: None
+
+    def load(self) -> None:
+        """Load classifiers, prices and policies, and run the policies' tests. Blocking, once.
+
+        Raises:
+            ConfigError: a model or a classifier of the config cannot be used.
+            PolicyError: a policy cannot be used, or its tests fail.
+        """
+        if self._loaded:
+            return
+        config, options = self.config, self.config.classifiers
+        limits = HttpLimits(reply_bytes=config.limits.max_reply_bytes)
+        self.upstreams = self._given_upstream or make_upstreams(
+            config.model_list, config.timeouts, limits
+        )
+        given = self._given_classifiers
+        self.engine = ClassifierEngine(
+            load_classifiers(options) if given is None else given,
+            cache_entries=options.cache_entries,
+            max_waiting=options.max_waiting,
+        )
+        self.policies = PolicyStore(
+            self.config.policies,
+            self.engine.classifiers,
+            self.engine.classify_blocking,
+            self.aliases,
+            self.metrics,
+        )
+        try:
+            self.policies.load()
+        except BaseException:
+            self.engine.close()
+            raise
+        self.accounts = Accounts(Prices.load(), self.config.record)
+        self._loaded = True
+
+    async def start(self) -> None:
+        """Load what is not loaded yet, then watch the policy files. Ready when it returns."""
+        await asyncio.to_thread(self.load)
+        await self.upstreams.warm_up()
+        if self.config.watch_policies:
+            self._tasks.append(asyncio.create_task(self.policies.watch(self._stop)))
+        self._undo = self.policies.reload_on_hangup(asyncio.get_running_loop())
+        self.ready = True
+
+    async def stop(self) -> None:
+        """Stop watching, close the connections to upstream, stop the classifiers."""
+        self.ready = False
+        self._undo()
+        self._stop.set()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.upstreams.close()
+        await asyncio.to_thread(self.engine.close)
+
+    def account(self, exchange: Exchange) -> None:
+        """Write the record of a request that has ended, and count it."""
+        record = self.accounts.record(exchange)
+        self.ledger.write(record)
+        self._count(exchange)
+        add, observe = self.metrics.add, self.metrics.observe
+        observe("doorman_overhead_seconds", record.milliseconds["overhead"] / 1000)
+        for stage in exchange.decisions:
+            if seconds := exchange.seconds.get(f"classify_{stage}"):
+                observe("doorman_classify_seconds", seconds, stage=stage)
+        if record.upstream_called and record.provider is not None:
+            waited = exchange.seconds.get("upstream", 0.0)
+            observe("doorman_upstream_seconds", waited, provider=record.provider)
+        if record.saved_usd is not None and record.saved_usd > 0:
+            add("doorman_saved_usd_total", record.saved_usd)
+        if record.cost_usd is not None:
+            add("doorman_cost_usd_total", record.cost_usd)
+        if record.exposed_chars is not None and record.action == "block":
+            observe("doorman_stream_exposed_chars", record.exposed_chars)
+
+    def _count(self, exchange: Exchange) -> None:
+        for decision in exchange.decisions.values():
+            cause = decision.cause
+            self.metrics.add(
+                "doorman_decisions_total",
+                policy=cause.policy if cause else "",
+                rule=cause.rule if cause else "",
+                action=decision.outcome,
+            )
+            for shadow in decision.shadow:
+                self.metrics.add(
+                    "doorman_decisions_total",
+                    policy=shadow.policy,
+                    rule=shadow.rule,
+                    action=f"shadow_{shadow.action}",
+                )
+            for error in decision.errors:
+                self.metrics.add(
+                    "doorman_policy_errors_total", policy=error.policy, kind="classifier"
+                )

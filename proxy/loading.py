@@ -1,0 +1,65 @@
+"""Classifiers from the configuration."""
+
+from __future__ import annotations
+
+from classifiers.types import Classifier
+from policies.faults import did_you_mean
+from proxy.config import ClassifiersConfig
+from proxy.yaml_source import ConfigError
+
+PII = "pii"
+
+
+def load_classifiers(config: ClassifiersConfig) -> list[Classifier]:
+    """Load every classifier that the configuration names. Blocking: models are read from disk.
+
+    Raises:
+        ConfigError: an unknown name, a damaged pack, or two classifiers of one name.
+    """
+    from classifiers.packs import PackError
+
+    try:
+        loaded = [*_packs(config), *_patterns(config)]
+    except (PackError, ValueError) as error:
+        raise ConfigError(f"the classifiers cannot be loaded: {error}") from None
+    names = [classifier.name for classifier in loaded]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"classifiers: two are named {name!r}; rename one")
+    return loaded
+
+
+def _packs(config: ClassifiersConfig) -> list[Classifier]:
+    from classifiers.encoder import Encoder
+    from classifiers.heads import load_heads
+    from classifiers.packs import SHIPPED, SHIPPED_HEADS
+
+    names = _chosen(config, SHIPPED_HEADS)
+    folders = [*(SHIPPED / name for name in names), *config.packs]
+    if not folders:
+        return []
+    return list(load_heads(folders, Encoder(SHIPPED / "encoder")))
+
+
+def _patterns(config: ClassifiersConfig) -> list[Classifier]:
+    from classifiers.pii import PiiClassifier
+
+    from classifiers.patterns import PatternClassifier
+
+    own: list[Classifier] = [PatternClassifier(own.name, own) for own in config.patterns]
+    if config.shipped != "all" and PII not in config.shipped:
+        return own
+    return [PiiClassifier(region=config.pii_region), *own]
+
+
+def _chosen(config: ClassifiersConfig, heads: tuple[str, ...]) -> tuple[str, ...]:
+    """The shipped heads that the configuration asks for."""
+    if config.shipped == "all":
+        return heads
+    known = (*heads, PII)
+    for name in config.shipped:
+        if name not in known:
+            raise ConfigError(
+                f"classifiers.shipped: no classifier {name!r} is shipped; "
+                f"{did_you_mean(name, known, 'shipped classifiers')}"
+            )
+    return tuple(name for name in heads if name in config.shipped)

@@ -1,0 +1,94 @@
+"""Every Prometheus metric, in one table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+_CHARS = (0, 50, 100, 250, 500, 1000, 2500, 10_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One row of the table. ``buckets`` are upper bounds, in the unit that the name ends in."""
+
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+METRICS: dict[str, Metric] = {
+    "doorman_decisions_total": Metric(
+        "counter",
+        "Decisions by the rule that made them; shadow rules count as shadow_ACTION.",
+        ("policy", "rule", "action"),
+    ),
+    "doorman_requests_total": Metric(
+        "counter", "Requests by path and HTTP status; 499: the client left.", ("path", "status")
+    ),
+    "doorman_overhead_seconds": Metric(
+        "histogram", "Time a request spent here, without waiting for upstream.", (), _SECONDS
+    ),
+    "doorman_classify_seconds": Metric(
+        "histogram", "Time a stage waited for the classifiers.", ("stage",), _SECONDS
+    ),
+    "doorman_upstream_seconds": Metric(
+        "histogram", "Time spent waiting for upstream.", ("provider",), _SECONDS
+    ),
+    "doorman_saved_usd_total": Metric("counter", "Estimated savings, in US dollars."),
+    "doorman_cost_usd_total": Metric("counter", "Estimated upstream cost, in US dollars."),
+    "doorman_policy_errors_total": Metric(
+        "counter", "Rules that could not be decided, and reloads that failed.", ("policy", "kind")
+    ),
+    "doorman_stream_exposed_chars": Metric(
+        "histogram", "Characters of a stream that had left when its output was blocked.", (), _CHARS
+    ),
+    "doorman_policies_loaded": Metric("gauge", "Policies in force."),
+}
+
+
+class Metrics:
+    """The metrics of one gateway, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._metrics = {name: self._create(name, metric) for name, metric in METRICS.items()}
+
+    def add(self, name: str, amount: float = 1, **labels: str) -> None:
+        """Increase a counter. Raises KeyError for a name that is not in the table."""
+        metric = self._metrics[name]
+        child = metric.labels(**labels) if labels else metric
+        assert isinstance(child, Counter)
+        child.inc(amount)
+
+    def observe(self, name: str, value: float, **labels: str) -> None:
+        """Add to a histogram. Raises KeyError for a name that is not in the table."""
+        metric = self._metrics[name]
+        child = metric.labels(**labels) if labels else metric
+        assert isinstance(child, Histogram)
+        child.observe(value)
+
+    def set(self, name: str, value: float) -> None:
+        """Set a gauge. Raises KeyError for a name that is not in the table."""
+        metric = self._metrics[name]
+        assert isinstance(metric, Gauge)
+        metric.set(value)
+
+    def text(self) -> bytes:
+        """Everything, in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def _create(self, name: str, metric: Metric) -> Counter | Gauge | Histogram:
+        if metric.kind == "counter":
+            return Counter(name, metric.help, metric.labels, registry=self._registry)
+        if metric.kind == "gauge":
+            return Gauge(name, metric.help, metric.labels, registry=self._registry)
+        return Histogram(
+            name, metric.help, metric.labels, registry=self._registry, buckets=metric.buckets
+        )

@@ -1,0 +1,330 @@
+"""``guarded``: a stream is checked before its bytes leave.
+
+Events are held back (``proxy.holdback``) until the policies have seen their text; then they leave as
+the bytes they came in, rewritten where something is redacted or put back, or the stream is cut.
+Pure but for waiting: it reads an iterator and calls ``check``, so it is tested without a server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from classifiers.types import Text
+from policies.decision import Cause, Decision, Reply
+from proxy import errors
+from proxy.endpoints.base import Endpoint, ReplyContext, Usage
+from proxy.errors import Unavailable, UpstreamError
+from proxy.holdback import HoldBack
+from proxy.sse import Event
+
+Check = Callable[[Sequence[Text]], Awaitable[Decision]]
+Ended = Literal["done", "blocked", "upstream_error", "check_failed", "client_gone"]
+
+_RANK = {"forward": 0, "redact": 1, "route": 2, "answer": 3, "block": 4, "error": 5}
+
+
+@dataclass(slots=True)
+class StreamReport:
+    """What became of a stream; filled by :func:`guarded`, complete when it has ended.
+
+    Attributes:
+        ended: None while it runs. ``done`` is the only good end. ``client_gone`` means that the
+            iterator was closed or cancelled before its end.
+        decision: all checks together: the outcome and cause of the most restrictive one, every rule
+            that fired and every tag once, and what was redacted (``Redaction.text`` is the
+            number of the channel in order of appearance). None if nothing was checked.
+        usage: tokens, if the upstream sent them.
+        text_chars: text that came from upstream.
+        exposed_chars: text that left.
+        checks: calls of ``check``.
+        error: the reason, for ``upstream_error`` and ``check_failed``.
+    """
+
+    ended: Ended | None = None
+    decision: Decision | None = None
+    usage: Usage | None = None
+    text_chars: int = 0
+    exposed_chars: int = 0
+    checks: int = 0
+    error: Exception | None = field(default=None, repr=False)
+
+
+async def guarded(
+    events: AsyncIterator[Event],
+    endpoint: Endpoint,
+    check: Check,
+    context: ReplyContext,
+    *,
+    hold_chars: int,
+    overlap_chars: int,
+    hold_seconds: float = 1.0,
+    tail_chars: int = 64,
+    whole_chars: int = 800,
+    patience: int = 2,
+    restorations: Mapping[str, str] | None = None,
+    report: StreamReport | None = None,
+    request_id: str = "",
+) -> AsyncIterator[bytes]:
+    """Pass on a stream, checked.
+
+    A check happens when ``hold_chars`` of new text wait in a channel, ``hold_seconds`` after the
+    oldest of it came, when a choice finishes and at the end. It sees each channel's new text with
+    at least ``overlap_chars`` before it, or all of it while it is no longer than ``whole_chars``.
+
+    Args:
+        events: from upstream; closed as soon as the stream has ended, however it ends.
+        endpoint: knows the shape of the events.
+        check: the verdict on some texts (stage ``output``), in the form the upstream wrote them:
+            placeholders are not put back yet. What it raises ends the stream.
+        context: what events made here need.
+        tail_chars: see :class:`proxy.holdback.HoldBack`, as for ``patience``.
+        restorations: placeholder -> original.
+        report: filled as the stream goes.
+        request_id: named in errors.
+
+    Yields:
+        Encoded events. Untouched ones are byte for byte what came in.
+
+    Raises:
+        Exception: what went wrong before anything has left, so that the caller can still answer
+            with an HTTP status: :class:`UpstreamError`, :class:`Unavailable` or what ``check``
+            raised. Later on the error is the last event of the stream.
+    """
+    hold = HoldBack(
+        endpoint,
+        hold_chars=hold_chars,
+        overlap_chars=overlap_chars,
+        tail_chars=tail_chars,
+        whole_chars=whole_chars,
+        restorations=restorations,
+        patience=patience,
+    )
+    guard = _Guard(endpoint, check, context, hold, report or StreamReport(), request_id)
+    reader = _Reader(events)
+    loop = asyncio.get_running_loop()
+    waiting_since: float | None = None
+    begun = False
+    try:
+        while guard.report.ended is None:
+            due = None if waiting_since is None else waiting_since + hold_seconds - loop.time()
+            pieces = await guard.take(await reader.next(due))
+            if guard.report.ended is not None:
+                await reader.close()
+                if guard.report.error is not None and not begun and not pieces:
+                    raise guard.report.error
+                pieces += guard.last_words()
+            if not hold.unchecked:
+                waiting_since = None
+            elif waiting_since is None:
+                waiting_since = loop.time()
+            for piece in pieces:
+                begun = True
+                yield piece
+    except Exception as error:
+        if guard.report.ended is None:
+            guard.report.ended, guard.report.error = "upstream_error", error
+        raise
+    finally:
+        if guard.report.ended is None:
+            guard.report.ended = "client_gone"
+        await reader.close()
+
+
+class _Guard:
+    """What to do with what comes in; ``report.ended`` says when it is over."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        check: Check,
+        context: ReplyContext,
+        hold: HoldBack,
+        report: StreamReport,
+        request_id: str,
+    ) -> None:
+        self._endpoint = endpoint
+        self._check = check
+        self._context = context
+        self._hold = hold
+        self._request_id = request_id or context.id
+        self._reply: Reply | None = None
+        self.report = report
+
+    async def take(self, item: Event | Exception | _Signal) -> list[bytes]:
+        """Handle an event, its failure to come, a tick or the end; returns what may leave."""
+        report, hold = self.report, self._hold
+        if isinstance(item, Event):
+            pieces = await self._take_event(item)
+        elif isinstance(item, Exception):
+            pieces = await self._fail(item)
+        elif item is TICK:
+            pieces = await self._settle()
+        elif hold.choices and hold.choices <= hold.finished:
+            pieces = await self._finish()  # servers exist that send no [DONE]
+        else:
+            pieces = await self._fail(
+                UpstreamError(
+                    "protocol", "The model's server broke off in the middle of its answer."
+                )
+            )
+        report.text_chars, report.exposed_chars = hold.text_chars, hold.exposed_chars
+        return pieces
+
+    def last_words(self) -> list[bytes]:
+        """What the client is told at the end, if it was not a good one."""
+        if self._reply is not None:
+            hold = self._hold
+            everyone = set(range(self._context.choices)) | {
+                choice for choice in hold.choices if isinstance(choice, int)
+            }
+            left = sorted(everyone - hold.closed)
+            silent = [choice for choice in left if choice not in hold.shown]
+            return self._endpoint.cut_events(
+                self._reply, self._context, left, silent=silent, usage=self.report.usage
+            )
+        if self.report.error is not None:
+            error = errors.answer(self.report.error, self._request_id).body["error"]
+            return self._endpoint.error_events(
+                error["message"], code=error["code"] or "error", type=error["type"]
+            )
+        return []
+
+    async def _take_event(self, event: Event) -> list[bytes]:
+        if event.malformed:
+            return await self._fail(
+                UpstreamError(
+                    "protocol", "The model's server sent an event that is no JSON object."
+                )
+            )
+        if event.json is not None:
+            if self._endpoint.failed(event.json):
+                # Its words are not passed on: they may quote keys, addresses or the answer.
+                return await self._fail(
+                    UpstreamError(
+                        "protocol",
+                        "The model's server reported an error in the middle of its answer.",
+                    )
+                )
+            self.report.usage = self._endpoint.usage(event.json) or self.report.usage
+        self._hold.add(event)
+        if event.done:
+            return await self._finish()
+        if self._hold.due:
+            return await self._settle()
+        return self._hold.release()
+
+    async def _settle(self, *, final: bool = False) -> list[bytes]:
+        """Check what is new, then let go what can leave."""
+        if windows := self._hold.windows():
+            self.report.checks += 1
+            try:
+                decision = await self._check(windows)
+            except Exception as error:
+                return self._end("check_failed", error)
+            self._note(merged(self.report.decision, decision))
+            if decision.outcome == "error":
+                return self._end(
+                    "check_failed",
+                    Unavailable("A safety check could not be completed; the answer ends here."),
+                )
+            if decision.reply is not None:
+                self._reply = decision.reply
+                return self._end("blocked")
+            self._hold.apply(decision)
+        self._hold.settle(final=final)
+        if self.report.decision is not None:
+            self._note(self.report.decision)
+        return self._hold.release()
+
+    def _note(self, decision: Decision) -> None:
+        """Keep a decision, with what was redacted so far in place of what one check has found."""
+        self.report.decision = replace(decision, redactions=tuple(self._hold.redactions))
+
+    async def _finish(self) -> list[bytes]:
+        pieces = await self._settle(final=True)
+        if self.report.ended is None:
+            self.report.ended = "done"
+        return pieces
+
+    async def _fail(self, error: Exception) -> list[bytes]:
+        # What came before the failure is the client's, once it is checked.
+        pieces = await self._settle(final=True)
+        if self.report.ended is None:
+            self._end("upstream_error", error)
+        return pieces
+
+    def _end(self, how: Ended, error: Exception | None = None) -> list[bytes]:
+        self.report.ended, self.report.error = how, error
+        return []
+
+
+class _Signal:
+    """Something that is no event."""
+
+
+TICK = _Signal()
+"""Time has passed."""
+END = _Signal()
+"""The upstream has nothing more."""
+
+
+class _Reader:
+    """Reads an iterator with a time limit that does not disturb it."""
+
+    def __init__(self, events: AsyncIterator[Event]) -> None:
+        self._events = aiter(events)
+        self._task: asyncio.Task[Event | Exception | _Signal] | None = None
+
+    async def next(self, seconds: float | None) -> Event | Exception | _Signal:
+        """The next event or failure, END, or TICK if it takes longer."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._read())
+        await asyncio.wait({self._task}, timeout=None if seconds is None else max(0.0, seconds))
+        if not self._task.done():
+            return TICK
+        task, self._task = self._task, None
+        return task.result()
+
+    async def close(self) -> None:
+        """Stop reading and close the iterator. Can be called twice."""
+        if self._task is not None:
+            task, self._task = self._task, None
+            task.cancel()
+            # Not `await task`: that could not tell the reader's cancellation from our own.
+            await asyncio.wait({task})
+        close = getattr(self._events, "aclose", None)
+        if close is not None:
+            await close()
+
+    async def _read(self) -> Event | Exception | _Signal:
+        try:
+            return await anext(self._events)
+        except StopAsyncIteration:
+            return END
+        except Exception as error:
+            return error
+
+
+def merged(earlier: Decision | None, later: Decision) -> Decision:
+    """Two checks of one stream as one decision."""
+    if earlier is None:
+        return later
+    lead = later if _RANK[later.outcome] > _RANK[earlier.outcome] else earlier
+    return replace(
+        lead,
+        tags=tuple(dict.fromkeys((*earlier.tags, *later.tags))),
+        fired=_once(earlier.fired, later.fired),
+        shadow=_once(earlier.shadow, later.shadow),
+        errors=tuple(dict.fromkeys((*earlier.errors, *later.errors))),
+    )
+
+
+def _once(earlier: Sequence[Cause], later: Sequence[Cause]) -> tuple[Cause, ...]:
+    """Every rule and label once: overlapping windows fire the same rule again."""
+    causes: dict[tuple[str, str, str], Cause] = {}
+    for cause in (*earlier, *later):
+        causes.setdefault((cause.policy, cause.rule, cause.label), cause)
+    return tuple(causes.values())

@@ -1,0 +1,129 @@
+"""What an upstream is: two methods and the values they return."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import orjson
+
+from proxy.endpoints.base import Body
+from proxy.errors import body as error_body
+from proxy.sse import Event
+
+CHAT_PATH = "chat/completions"
+
+PASSED_HEADERS = ("retry-after", "retry-after-ms", "x-request-id")
+PASSED_PREFIXES = ("x-ratelimit-", "openai-")
+KEPT_BACK = ("openai-organization", "openai-project")
+"""Headers of a reply that are passed on, by name and by prefix, and which of those name the
+operator's account and are not."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamReply:
+    """A complete reply, of any HTTP status.
+
+    Attributes:
+        headers: by lower-case name, only those that may be passed on; ``x-request-id`` is the
+            upstream's own.
+        body: for statuses below 400 the bytes as they came; above, an error in OpenAI's shape.
+        json: the body parsed.
+    """
+
+    status: int
+    headers: dict[str, str]
+    body: bytes = field(repr=False)
+    json: dict[str, Any] | None = field(repr=False)
+
+
+class UpstreamStream:
+    """A reply as events. Iterate it once, within the ``async with`` that made it.
+
+    Attributes:
+        status: HTTP status.
+        headers: as in :class:`UpstreamReply`.
+        reply: what came in place of a stream, for statuses of 400 and above; there are no events then.
+    """
+
+    __slots__ = ("_events", "headers", "reply", "status")
+
+    def __init__(
+        self,
+        status: int,
+        headers: dict[str, str],
+        events: AsyncIterator[Event] | None = None,
+        reply: UpstreamReply | None = None,
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.reply = reply
+        self._events = _nothing() if events is None else events
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        """The events; raises :class:`UpstreamError` where the upstream fails."""
+        return self._events
+
+
+class Upstream(Protocol):
+    """A place that answers requests. ``path`` is the API's, below the base URL."""
+
+    async def complete(
+        self,
+        body: Body,
+        raw: bytes | None,
+        headers: Mapping[str, str],
+        *,
+        path: str = CHAT_PATH,
+    ) -> UpstreamReply:
+        """Send a request and read the whole reply.
+
+        Args:
+            body: the parsed body, its ``model`` already the upstream's name.
+            raw: the same as bytes, to be sent as they are; None to encode ``body``.
+            headers: of the client, by lower-case name; only a few are passed on.
+
+        Raises:
+            UpstreamError: there is no reply to be had. An HTTP error status is a reply.
+        """
+        ...
+
+    def stream(
+        self,
+        body: Body,
+        raw: bytes | None,
+        headers: Mapping[str, str],
+        *,
+        path: str = CHAT_PATH,
+    ) -> AbstractAsyncContextManager[UpstreamStream]:
+        """Send a request and read the reply as events; leaving the context ends the call."""
+        ...
+
+    async def close(self) -> None:
+        """Close connections."""
+        ...
+
+
+def passed_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """What of an upstream's headers may reach the client."""
+    return {
+        name: value
+        for name, value in ((name.lower(), value) for name, value in headers.items())
+        if (name in PASSED_HEADERS or name.startswith(PASSED_PREFIXES)) and name not in KEPT_BACK
+    }
+
+
+def error_reply(
+    status: int, message: str, code: str, headers: dict[str, str] | None = None
+) -> UpstreamReply:
+    """An error status with an error in OpenAI's shape."""
+    kind = "invalid_request_error" if status < 500 and status != 429 else "server_error"
+    error = error_body(message, "rate_limit_error" if status == 429 else kind, code)
+    return UpstreamReply(status, headers or {}, orjson.dumps(error), error)
+
+
+async def _nothing() -> AsyncIterator[Event]:
+    return
+    yield

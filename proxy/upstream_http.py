@@ -1,0 +1,351 @@
+"""OpenAI-compatible servers, passed through: bytes up, bytes down, over pooled connections."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+import aiohttp
+import orjson
+
+from proxy.config import Timeouts
+from proxy.endpoints.base import Body
+from proxy.errors import UpstreamError
+from proxy.sse import Event, Parser, SseError
+from proxy.upstream_base import (
+    CHAT_PATH,
+    UpstreamReply,
+    UpstreamStream,
+    error_reply,
+    passed_headers,
+)
+
+SENT_HEADERS = ("idempotency-key", "openai-beta", "traceparent", "tracestate")
+"""Headers of the client that go up. Its Authorization never does: it is its key to the gateway."""
+
+CONNECT_TRIES = 2
+"""Only a connection that never came about is tried again: nothing was sent, so nothing can be
+billed or done twice."""
+
+_BACKOFF_SECONDS = 0.1
+_DRAIN_SECONDS = 0.05
+_DRAIN_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """Sizes of the connection pool and of what is read.
+
+    Attributes:
+        connections: open connections in all, to all servers.
+        keepalive_seconds: how long an idle one is kept.
+        reply_bytes: largest reply, also the sum of a stream.
+        event_bytes: largest event of a stream.
+    """
+
+    connections: int = 1000
+    keepalive_seconds: float = 15.0
+    reply_bytes: int = 64 << 20
+    event_bytes: int = 4 << 20
+
+
+class HttpPool:
+    """One session for all upstreams, opened at first use (it needs the running event loop)."""
+
+    def __init__(self, timeouts: Timeouts, limits: HttpLimits) -> None:
+        self.timeouts = timeouts
+        self.limits = limits
+        self._session: aiohttp.ClientSession | None = None
+
+    def session(self) -> aiohttp.ClientSession:
+        """The open session."""
+        if self._session is None or self._session.closed:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    limit=self.limits.connections,
+                    keepalive_timeout=self.limits.keepalive_seconds,
+                ),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                # The limits that remain are kept here, per read: aiohttp's cannot tell the wait
+                # for an answer from silence within it.
+                timeout=aiohttp.ClientTimeout(
+                    total=None, connect=self.timeouts.connect, sock_connect=self.timeouts.connect
+                ),
+                auto_decompress=False,
+                trust_env=False,
+            )
+        return self._session
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+
+
+class HttpUpstream:
+    """A server that speaks OpenAI's API.
+
+    Args:
+        pool: shared by all.
+        api_base: e.g. ``https://api.openai.com/v1``.
+        api_key: sent as a bearer token; None sends no Authorization.
+        timeouts: instead of the pool's.
+        extra_headers: of the operator, by lower-case name, sent with every request.
+    """
+
+    def __init__(
+        self,
+        pool: HttpPool,
+        api_base: str,
+        api_key: str | None,
+        timeouts: Timeouts | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self._pool = pool
+        self._base = api_base.rstrip("/")
+        self._key = api_key
+        self._timeouts = timeouts or pool.timeouts
+        self._limits = pool.limits
+        self._extra = dict(extra_headers or {})
+
+    def __repr__(self) -> str:
+        return "HttpUpstream(...)"  # a base URL may hold a password
+
+    async def complete(
+        self, body: Body, raw: bytes | None, headers: Mapping[str, str], *, path: str = CHAT_PATH
+    ) -> UpstreamReply:
+        """See :class:`proxy.upstream_base.Upstream`."""
+        clock = _Clock(self._timeouts)
+        response = await self._open(body, raw, headers, path, "application/json", clock)
+        try:
+            return await self._reply(response, clock)
+        finally:
+            response.close()
+
+    @asynccontextmanager
+    async def stream(
+        self, body: Body, raw: bytes | None, headers: Mapping[str, str], *, path: str = CHAT_PATH
+    ) -> AsyncIterator[UpstreamStream]:
+        """See :class:`proxy.upstream_base.Upstream`."""
+        clock = _Clock(self._timeouts)
+        response = await self._open(body, raw, headers, path, "text/event-stream", clock)
+        try:
+            passed = passed_headers(response.headers)
+            if response.status >= 400:
+                reply = await self._reply(response, clock)
+                yield UpstreamStream(response.status, passed, reply=reply)
+                return
+            _expect(response, "text/event-stream")
+            yield UpstreamStream(response.status, passed, self._events(response, clock))
+            await _drain(response)
+        finally:
+            # A connection whose reply was read to its end is back in the pool already; any other
+            # one is closed, which tells the server to stop.
+            response.close()
+
+    async def close(self) -> None:
+        """The pool is closed by its owner."""
+
+    async def _open(
+        self,
+        body: Body,
+        raw: bytes | None,
+        headers: Mapping[str, str],
+        path: str,
+        accept: str,
+        clock: _Clock,
+    ) -> aiohttp.ClientResponse:
+        """Send the request and wait for the head of the reply."""
+        data = orjson.dumps(body) if raw is None else raw
+        for attempt in range(1, CONNECT_TRIES + 1):
+            try:
+                async with asyncio.timeout_at(clock.first_byte):
+                    return await self._pool.session().post(
+                        f"{self._base}/{path}",
+                        # Large bodies are written in pieces, so that others get their turn.
+                        data=data if len(data) < 1 << 16 else io.BytesIO(data),
+                        headers=self._headers(headers, accept),
+                        allow_redirects=False,
+                    )
+            except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError):
+                raise UpstreamError(
+                    "connect", "The TLS connection to the model's server was not accepted."
+                ) from None
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+                if attempt == CONNECT_TRIES:
+                    raise UpstreamError(
+                        "connect", "The model's server cannot be reached."
+                    ) from None
+                await asyncio.sleep(_BACKOFF_SECONDS * attempt)
+            except TimeoutError:
+                raise clock.late() from None
+            except (aiohttp.ClientError, ValueError, OSError):
+                raise UpstreamError(
+                    "protocol", "The model's server closed the connection without an answer."
+                ) from None
+        raise AssertionError("unreachable")
+
+    def _headers(self, client: Mapping[str, str], accept: str) -> dict[str, str]:
+        headers = {
+            "content-type": "application/json",
+            "accept": accept,
+            "accept-encoding": "identity",
+            "user-agent": f"doorman/{_version()}",
+        }
+        if self._key is not None:
+            headers["authorization"] = f"Bearer {self._key}"
+        for name in SENT_HEADERS:
+            value = client.get(name)
+            if value is not None and value.isascii() and value.isprintable():
+                headers[name] = value
+        return headers | self._extra
+
+    async def _reply(self, response: aiohttp.ClientResponse, clock: _Clock) -> UpstreamReply:
+        headers = passed_headers(response.headers)
+        if response.status < 400:
+            _expect(response, "application/json")
+        chunks: list[bytes] = []
+        size = 0
+        while chunk := await _read(response, clock):
+            size += len(chunk)
+            if size > self._limits.reply_bytes:
+                raise _too_large(f"a reply of more than {self._limits.reply_bytes} bytes")
+            chunks.append(chunk)
+        body = b"".join(chunks)
+        parsed = _object(body)
+        if response.status >= 400:
+            return self._error(response.status, body, parsed, headers)
+        if parsed is None:
+            raise UpstreamError(
+                "protocol", "The model's server sent a reply that is no JSON object."
+            )
+        return UpstreamReply(response.status, headers, body, parsed)
+
+    def _error(
+        self, status: int, body: bytes, parsed: Body | None, headers: dict[str, str]
+    ) -> UpstreamReply:
+        """An error of the upstream, without what is between it and the operator."""
+        if status in (401, 403):
+            # Its message quotes part of the operator's key.
+            message = "The model's server refused the gateway's credentials; tell its operator."
+            return error_reply(status, message, "upstream_unauthorized", headers)
+        told = parsed is not None and isinstance(parsed.get("error"), dict)
+        secrets = [s.encode() for s in (self._key, self._base) if s]
+        if not told or any(secret in body for secret in secrets):
+            message = f"The model's server answered with status {status}."
+            return error_reply(status, message, "upstream_error", headers)
+        return UpstreamReply(status, headers, body, parsed)
+
+    async def _events(
+        self, response: aiohttp.ClientResponse, clock: _Clock
+    ) -> AsyncIterator[Event]:
+        parser = Parser(self._limits.event_bytes)
+        size = 0
+        try:
+            while chunk := await _read(response, clock):
+                size += len(chunk)
+                if size > self._limits.reply_bytes:
+                    raise _too_large(f"a stream of more than {self._limits.reply_bytes} bytes")
+                for event in parser.feed(chunk):
+                    yield event
+                    if event.done:
+                        return
+            for event in parser.close():
+                yield event
+        except SseError:
+            raise _too_large(f"an event of more than {self._limits.event_bytes} bytes") from None
+
+
+class _Clock:
+    """The time limits of one call, as deadlines on the event loop's clock."""
+
+    def __init__(self, timeouts: Timeouts) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._timeouts = timeouts
+        started = self._loop.time()
+        self.total = started + timeouts.total
+        self.first_byte = min(started + timeouts.first_byte, self.total)
+        self._begun = False
+
+    def next(self) -> float:
+        """Deadline of the next read."""
+        if not self._begun:
+            return self.first_byte
+        return min(self._loop.time() + self._timeouts.idle, self.total)
+
+    def read(self) -> None:
+        """Something has come."""
+        self._begun = True
+
+    def late(self) -> UpstreamError:
+        """The error for the deadline that has passed."""
+        limits = self._timeouts
+        if self._loop.time() >= self.total:
+            message = f"The model's server took longer than {limits.total:g} s in all."
+        elif self._begun:
+            message = f"The model's server fell silent for {limits.idle:g} s within its answer."
+        else:
+            message = f"The model's server did not begin to answer within {limits.first_byte:g} s."
+        return UpstreamError("timeout", message)
+
+
+async def _read(response: aiohttp.ClientResponse, clock: _Clock) -> bytes:
+    """The next bytes of a reply, empty at its end."""
+    try:
+        async with asyncio.timeout_at(clock.next()):
+            chunk = await response.content.readany()
+    except TimeoutError:
+        raise clock.late() from None
+    except (aiohttp.ClientError, ValueError, OSError):
+        raise UpstreamError(
+            "protocol", "The model's server broke off in the middle of its answer."
+        ) from None
+    clock.read()
+    return chunk
+
+
+async def _drain(response: aiohttp.ClientResponse) -> None:
+    """Read what stands behind the last event, so that the connection can be used again."""
+    size = 0
+    try:
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            while size < _DRAIN_BYTES and (chunk := await response.content.readany()):
+                size += len(chunk)
+    except (TimeoutError, aiohttp.ClientError, ValueError, OSError):
+        return
+
+
+def _expect(response: aiohttp.ClientResponse, content_type: str) -> None:
+    """Refuse replies that are no answer: redirects, pages of a proxy, compressed bytes."""
+    if 300 <= response.status < 400:
+        raise UpstreamError(
+            "protocol", "The model's server answered with a redirect, which is not followed."
+        )
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UpstreamError("protocol", "The model's server sent a compressed reply, unasked.")
+    if response.content_type != content_type:
+        raise UpstreamError("protocol", f"The model's server sent no {content_type}.")
+
+
+def _object(body: bytes) -> dict[str, Any] | None:
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _too_large(what: str) -> UpstreamError:
+    return UpstreamError("too_large", f"The model's server sent {what}.")
+
+
+def _version() -> str:
+    try:
+        return metadata.version("doorman")
+    except metadata.PackageNotFoundError:
+        return "0"

@@ -1,0 +1,267 @@
+"""Every provider that does not speak OpenAI's API, by way of litellm.
+
+This is the only file that imports litellm: the import takes seconds and some 160 MB, so it happens
+in a thread when the first such model is called, or in :func:`warm_up`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import threading
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import orjson
+
+from proxy.config import Timeouts
+from proxy.endpoints.base import Body
+from proxy.errors import UpstreamError
+from proxy.sse import DONE, Event, encode, parse_event
+from proxy.upstream_base import (
+    CHAT_PATH,
+    UpstreamReply,
+    UpstreamStream,
+    error_reply,
+    passed_headers,
+)
+
+FORWARDED_PARAMS = frozenset(
+    {
+        "audio", "frequency_penalty", "function_call", "functions", "logit_bias", "logprobs",
+        "max_completion_tokens", "max_tokens", "messages", "min_p", "modalities", "n",
+        "parallel_tool_calls", "prediction", "presence_penalty", "prompt_cache_key", "reasoning",
+        "reasoning_effort", "repetition_penalty", "response_format", "safety_identifier", "seed",
+        "service_tier", "stop", "store", "stream_options", "temperature", "thinking",
+        "tool_choice", "tools", "top_k", "top_logprobs", "top_p", "user", "verbosity",
+        "web_search_options",
+    }
+)  # fmt: skip
+"""Fields of a request that reach litellm. A list of what is allowed, because litellm takes some
+350 parameters besides (endpoints, credentials, logging targets, mocks) and gains more every week."""
+
+ROUTER_PARAMS = frozenset(
+    {"rpm", "tpm", "itpm", "otpm", "weight", "order", "max_parallel_requests", "tags", "timeout"}
+    | {"stream_timeout", "num_retries", "max_retries", "model_info"}
+)
+"""``litellm_params`` that are about litellm's router, which is not in use."""
+
+MAX_MESSAGE_CHARS = 400
+
+_PRIVATE = re.compile(
+    r"[a-z][a-z0-9+.-]*://|www\.|(?:^|[\s\"'(])[/~\\][\w.-]+/|[A-Za-z]:\\|Traceback|line \d+"
+    r"|\b(?:sk|key|bearer|token|api)[-_ :=]+[\w-]{6,}|\b[\w-]{32,}\b",
+    re.IGNORECASE,
+)
+_loading = threading.Lock()
+_log = logging.getLogger("doorman.litellm")
+
+
+async def warm_up() -> None:
+    """Import litellm now, off the event loop, so that the first request need not wait for it."""
+    await asyncio.to_thread(_litellm)
+
+
+class LitellmUpstream:
+    """A model that litellm knows how to call.
+
+    Args:
+        model: litellm's name of it, e.g. ``anthropic/claude-sonnet-4-5``.
+        options: the operator's other ``litellm_params``: key, base URL, region, defaults.
+        timeouts: see the config.
+    """
+
+    def __init__(self, model: str, options: Mapping[str, Any], timeouts: Timeouts) -> None:
+        self._model = model
+        self._options = {k: v for k, v in options.items() if k not in ROUTER_PARAMS}
+        self._timeouts = timeouts
+
+    def __repr__(self) -> str:
+        return f"LitellmUpstream({self._model!r})"
+
+    async def complete(
+        self, body: Body, raw: bytes | None, headers: Mapping[str, str], *, path: str = CHAT_PATH
+    ) -> UpstreamReply:
+        """See :class:`proxy.upstream_base.Upstream`. ``raw`` and ``headers`` go nowhere: other
+        providers have other ones."""
+        reply = await self._call(body, path, stream=False, seconds=self._timeouts.total)
+        if isinstance(reply, UpstreamReply):
+            return reply
+        parsed = reply.model_dump(exclude_none=True, mode="json")
+        for choice in parsed.get("choices", ()):
+            choice.setdefault("finish_reason", None)
+            choice.setdefault("message", {}).setdefault("content", None)
+        return UpstreamReply(200, {}, orjson.dumps(parsed), parsed)
+
+    @asynccontextmanager
+    async def stream(
+        self, body: Body, raw: bytes | None, headers: Mapping[str, str], *, path: str = CHAT_PATH
+    ) -> AsyncIterator[UpstreamStream]:
+        """See :class:`proxy.upstream_base.Upstream`."""
+        chunks = await self._call(body, path, stream=True, seconds=self._timeouts.first_byte)
+        if isinstance(chunks, UpstreamReply):
+            yield UpstreamStream(chunks.status, chunks.headers, reply=chunks)
+            return
+        try:
+            yield UpstreamStream(200, {}, self._events(chunks))
+        finally:
+            close = getattr(chunks, "aclose", None)
+            if close is not None:
+                await close()
+
+    async def close(self) -> None:
+        """litellm's connections are shared by all models; see :func:`close`."""
+
+    async def _call(self, body: Body, path: str, *, stream: bool, seconds: float) -> Any:
+        """litellm's response, or what stands for its exception."""
+        if path != CHAT_PATH:
+            return error_reply(404, "This model answers chat completions only.", "not_found")
+        litellm = await asyncio.to_thread(_litellm)
+        params = {key: body[key] for key in body.keys() & FORWARDED_PARAMS}
+        params |= self._options
+        params |= {"model": self._model, "stream": stream, "timeout": self._timeouts.total}
+        try:
+            async with asyncio.timeout(seconds):
+                return await litellm.acompletion(**params, num_retries=0, max_retries=0)
+        except TimeoutError:
+            raise UpstreamError(
+                "timeout", f"The model's server did not begin to answer within {seconds:g} s."
+            ) from None
+        except Exception as error:
+            return self._refused(error)
+
+    async def _events(self, chunks: AsyncIterator[Any]) -> AsyncIterator[Event]:
+        source = aiter(chunks)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._timeouts.total
+        while True:
+            try:
+                async with asyncio.timeout_at(min(loop.time() + self._timeouts.idle, deadline)):
+                    chunk = await anext(source)
+            except StopAsyncIteration:
+                break
+            except TimeoutError:
+                raise UpstreamError(
+                    "timeout",
+                    f"The model's server fell silent for {self._timeouts.idle:g} s within its answer.",
+                ) from None
+            except Exception as error:
+                _log.warning("%s while streaming from %s", type(error).__name__, self._model)
+                raise UpstreamError(
+                    "protocol", "The model's server broke off in the middle of its answer."
+                ) from None
+            body = chunk.model_dump(exclude_none=True, mode="json")
+            for choice in body.setdefault("choices", []):
+                choice.setdefault("delta", {})
+                choice.setdefault("finish_reason", None)
+            yield Event(orjson.dumps(body), body, False, encode(body))
+        yield parse_event(b"[DONE]", DONE)
+
+    def _refused(self, error: Exception) -> UpstreamReply:
+        """A reply that says what an exception of litellm says, as far as clients may know.
+
+        Raises:
+            UpstreamError: there was no answer to speak of.
+        """
+        kind = type(error).__name__
+        status = getattr(error, "status_code", None)
+        _log.warning("%s from %s (status %s)", kind, self._model, status)
+        if kind == "Timeout":
+            raise UpstreamError("timeout", "The model's server did not answer in time.") from None
+        if kind == "APIConnectionError" or _never_connected(error):
+            raise UpstreamError("connect", "The model's server cannot be reached.") from None
+        if not isinstance(status, int) or not 400 <= status < 600:
+            raise UpstreamError("protocol", "The request to the model's server failed.") from None
+        response = getattr(error, "response", None)
+        headers = passed_headers(dict(getattr(response, "headers", None) or {}))
+        if status in (401, 403):
+            message = "The model's server refused the gateway's credentials; tell its operator."
+            return error_reply(status, message, "upstream_unauthorized", headers)
+        said = self._said(str(getattr(error, "message", "")))
+        message = said or f"The model's server answered with status {status}."
+        return error_reply(status, message, _CODES.get(kind, "upstream_error"), headers)
+
+    def _said(self, message: str) -> str:
+        """The provider's own words, if there are any and they give nothing away.
+
+        litellm's messages hold the provider's JSON error among names of classes, URLs and at times
+        a traceback, so nothing but that error's ``message`` is used.
+        """
+        try:
+            error = orjson.loads(message[message.index("{") : message.rindex("}") + 1])["error"]
+            said = error["message"]
+        except (ValueError, KeyError, TypeError):
+            return ""
+        secrets = [v for v in self._options.values() if isinstance(v, str) and len(v) > 3]
+        if not isinstance(said, str) or _PRIVATE.search(said) or any(s in said for s in secrets):
+            return ""
+        return said[:MAX_MESSAGE_CHARS]
+
+
+def _never_connected(error: BaseException | None) -> bool:
+    """Whether no connection came about; litellm calls that an internal error of some servers."""
+    while error is not None:
+        if isinstance(error, aiohttp.ClientConnectorError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+_CODES = {
+    "BadRequestError": "bad_request",
+    "ContentPolicyViolationError": "content_filter",
+    "ContextWindowExceededError": "context_length_exceeded",
+    "NotFoundError": "upstream_model_not_found",
+    "RateLimitError": "rate_limit_exceeded",
+    "UnsupportedParamsError": "unsupported_parameter",
+}
+"""litellm's exception -> OpenAI's error code."""
+
+
+async def close() -> None:
+    """Close litellm's connections, if it was ever imported."""
+    if _loaded:
+        await _loaded[0].close_litellm_async_clients()
+
+
+_loaded: list[Any] = []
+
+
+def _litellm() -> Any:
+    """The module, quiet and without calls of its own to anywhere."""
+    with _loading:
+        if not _loaded:
+            # Read at import: no price map from the network, no .env file from the working directory.
+            os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+            os.environ.setdefault("LITELLM_MODE", "PRODUCTION")
+            import litellm
+
+            litellm.telemetry = False
+            litellm.suppress_debug_info = True
+            litellm.turn_off_message_logging = True
+            for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
+                # Its log lines hold requests and replies.
+                logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+            _rehearse(litellm)
+            _loaded.append(litellm)
+    return _loaded[0]
+
+
+def _rehearse(litellm: Any) -> None:
+    """A call to nowhere: the first one loads the rest of litellm and would block the event loop
+    for most of a second. Port 0 cannot be connected to, so nothing leaves this machine."""
+    messages = [{"role": "user", "content": "rehearsal"}]
+    with contextlib.suppress(Exception):
+        litellm.completion(
+            model="anthropic/rehearsal",
+            messages=messages,
+            api_key="none",
+            api_base="http://127.0.0.1:0",
+            num_retries=0,
+            max_retries=0,
+        )

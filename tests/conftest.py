@@ -1,0 +1,70 @@
+"""Fixtures of the gateway's tests: a scripted upstream, and gateways in front of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gateway_kit import (
+    Door,
+    Loop,
+    ScriptedUpstream,
+    StartGateway,
+    completion,
+    make_config,
+    serve,
+)
+
+
+@pytest.fixture(scope="session")
+def _upstream() -> Iterator[ScriptedUpstream]:
+    loop = Loop()
+    server = ScriptedUpstream()
+    loop.run(server.start())
+    yield server
+    loop.run(server.stop())
+    loop.close()
+
+
+@pytest.fixture
+def upstream(_upstream: ScriptedUpstream) -> ScriptedUpstream:
+    _upstream.seen.clear()
+    _upstream.script = completion("ok")
+    return _upstream
+
+
+@pytest.fixture
+def gateway(tmp_path: Path, upstream: ScriptedUpstream) -> Iterator[StartGateway]:
+    """Start a gateway: ``gateway(rules_yaml, config_yaml, port=of_the_upstream)``.
+
+    Aliases: ``default`` (gpt-4o) and ``small`` (gpt-4o-mini) on the scripted upstream.
+    """
+    with ExitStack() as stack:
+
+        def start(policy: str = "", more: str = "", port: int = 0, **options: Any) -> Door:
+            config = make_config(tmp_path, port or upstream.port, policy, more)
+            return stack.enter_context(serve(config, **options))
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def shared_gateway(
+    _upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[StartGateway]:
+    """The same, kept for the whole run: for tables of cases that read no records or metrics."""
+    doors: dict[tuple[str, str], Door] = {}
+    with ExitStack() as stack:
+
+        def start(policy: str = "", more: str = "") -> Door:
+            if (policy, more) not in doors:
+                config = make_config(
+                    tmp_path_factory.mktemp("shared"), _upstream.port, policy, more
+                )
+                doors[policy, more] = stack.enter_context(serve(config))
+            return doors[policy, more]
+
+        yield start

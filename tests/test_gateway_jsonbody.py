@@ -1,0 +1,123 @@
+"""Bodies are read strictly, and changed without touching the bytes around the change."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.errors import InvalidRequest
+from proxy.jsonbody import parse, splice
+
+REFUSED = {
+    "empty": (b"", "empty"),
+    "not json": (b'{"a": }', "line 1"),
+    "cut": (b'{"a": [1, 2', "not valid JSON"),
+    "trailing": (b'{"a": 1} {"a": 2}', "not valid JSON"),
+    "array": (b"[1]", "array"),
+    "string": (b'"hi"', "string"),
+    "number": (b"1", "number"),
+    "null": (b"null", "null"),
+    "invalid utf-8": (b'{"a": "\xff"}', "invalid UTF-8 at byte 7"),
+    "encoded surrogate": (b'{"a": "\xed\xa0\x80"}', "invalid UTF-8"),
+    "lone surrogate": (b'{"a": "\\ud800"}', "surrogate"),
+    "byte order mark": (b"\xef\xbb\xbf{}", "not valid JSON"),
+    "nan": (b'{"a": NaN}', "not valid JSON"),
+    "infinity": (b'{"a": -Infinity}', "not valid JSON"),
+    "overflow": (b'{"a": 1e999}', "not valid JSON"),
+    "raw control character": (b'{"a": "\x01"}', "not valid JSON"),
+    "repeated key": (b'{"a": 1, "a": 2}', "repeats a key"),
+    "repeated key, written differently": (b'{"a": 1, "\\u0061": 2}', "repeats a key"),
+    "repeated key inside": (b'{"m": [{"a": 1, "a": 1}]}', "repeats a key"),
+    "deep": (b'{"a":' + b"[" * 100 + b"]" * 100 + b"}", "deeper than 100"),
+    "very deep": (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "depth limit"),
+}
+
+
+@pytest.mark.parametrize(("raw", "part"), REFUSED.values(), ids=REFUSED)
+def test_refuses_what_two_readers_could_understand_differently(raw: bytes, part: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parse(raw, 100)
+    assert part in caught.value.message
+
+
+def test_messages_do_not_quote_the_body() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parse(b'{"private": "my secret words', 100)
+    assert "secret" not in caught.value.message
+
+
+def test_reads_what_is_allowed() -> None:
+    raw = (
+        b'{"a": {"b": [1, 2.50, true, null, "\\ud83d\\ude00"]}, "c": '
+        + b"[" * 99
+        + b"]" * 99
+        + b"}"
+    )
+    assert parse(raw, 100)["a"] == {"b": [1, 2.5, True, None, "\U0001f600"]}
+
+
+def test_splice_keeps_every_other_byte() -> None:
+    raw = (
+        b'{ "n": 1.50e+00,"big":123456789012345678901234567890, '
+        b'"m":[{"t":"a\\u0062c"} ,{"t":"x"}],"z" : "\\/"}'
+    )
+    out = splice(raw, {("m", 0, "t"): 'say "hi"\n', ("z",): "é"})
+    assert out == raw.replace(b'"a\\u0062c"', b'"say \\"hi\\"\\n"').replace(
+        b'"\\/"', '"é"'.encode()
+    )
+
+
+@pytest.mark.parametrize("address", [("x",), ("a", "b"), ("l", 5), ("a",), ("l",), ("n",)])
+def test_splice_refuses_an_address_without_a_string(address: tuple[str | int, ...]) -> None:
+    with pytest.raises(KeyError):
+        splice(b'{"a": {"c": "x"}, "l": ["y"], "n": 1}', {address: "new"})
+
+
+trees = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+def strings(value: Any, address: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    if isinstance(value, str):
+        return [address]
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
+    return [found for key, item in items for found in strings(item, (*address, key))]
+
+
+def put(
+    value: Any, changes: dict[tuple[str | int, ...], str], address: tuple[str | int, ...] = ()
+) -> Any:
+    if isinstance(value, dict):
+        return {key: put(item, changes, (*address, key)) for key, item in value.items()}
+    if isinstance(value, list):
+        return [put(item, changes, (*address, i)) for i, item in enumerate(value)]
+    return changes.get(address, value)
+
+
+@given(
+    st.dictionaries(st.text(), trees, max_size=4),
+    st.data(),
+    st.booleans(),
+    st.sampled_from([None, 1]),
+)
+def test_splice_is_the_same_as_changing_the_value(
+    value: dict[str, Any], data: st.DataObject, ascii_only: bool, indent: int | None
+) -> None:
+    addresses = strings(value)
+    chosen = data.draw(st.lists(st.sampled_from(addresses), unique=True)) if addresses else []
+    changes = {address: data.draw(st.text()) for address in chosen}
+    raw = json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode()
+    assert json.loads(splice(raw, changes)) == put(value, changes)
