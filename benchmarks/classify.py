@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import random
 import subprocess
@@ -176,8 +177,6 @@ def memory() -> tuple[float, float, float]:
         "    [c.predict(batch) for c in (*heads, pii)]\n"
         "print(json.dumps([a, b, size()]))\n"
     )
-    import json
-
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     before, loaded, used = json.loads(done.stdout)
     return before, loaded, used
@@ -244,10 +243,10 @@ def measure(rounds: int) -> Result:
         )
     )
     missing = [name for name in SHIPPED_HEADS if SHIPPED / name not in shipped()]
-    notes = (f"{rounds} rounds.",)
+    notes = [f"{rounds} rounds."]
     if missing:
-        notes += (f"Not built, so not measured: {', '.join(missing)}.",)
-    return Result("classify", tuple(tables), tuple(checks), notes)
+        notes.append(f"Not built, so not measured: {', '.join(missing)}.")
+    return Result("classify", tuple(tables), tuple(checks), tuple(notes))
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import argparse
 import asyncio
 import random
 import zlib
-from typing import Final
+from typing import Final, cast
 
 import orjson
 import uvloop
@@ -39,8 +39,7 @@ class Connection(asyncio.Protocol):
         self._busy: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own are not of that class
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import cast
 
 import orjson
 
@@ -240,7 +239,7 @@ async def _pump(
     options = gateway.config.streaming
     # Without a rule for replies nothing has to wait, but for words that are to be put back.
     guards = bool(exchange.classifiers("output"))
-    stream = guarded(
+    pieces = guarded(
         _waiting(exchange, aiter(upstream)),
         call.endpoint,
         check,
@@ -254,7 +253,6 @@ async def _pump(
         request_id=call.request_id,
     )
     # Closed here and now when the client leaves, so that the report is complete.
-    pieces = cast(AsyncGenerator[bytes, None], stream)
     try:
         async for piece in pieces:
             if respond.status is None:

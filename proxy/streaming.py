@@ -8,7 +8,7 @@ Pure but for waiting: it reads an iterator and calls ``check``, so it is tested 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -67,7 +67,7 @@ async def guarded(
     restorations: Mapping[str, str] | None = None,
     report: StreamReport | None = None,
     request_id: str = "",
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """Pass on a stream, checked.
 
     A check happens when ``hold_chars`` of new text wait in a channel, ``hold_seconds`` after the
@@ -120,9 +120,9 @@ async def guarded(
                 waiting_since = None
             elif waiting_since is None:
                 waiting_since = loop.time()
-            for piece in pieces:
+            if pieces:
                 begun = True
-                yield piece
+                yield b"".join(pieces)  # one send for what leaves together
     except Exception as error:
         if guard.report.ended is None:
             guard.report.ended, guard.report.error = "upstream_error", error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import io
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -344,6 +345,7 @@ def _too_large(what: str) -> UpstreamError:
     return UpstreamError("too_large", f"The model's server sent {what}.")
 
 
+@functools.cache  # reading the metadata takes a good part of a millisecond
 def _version() -> str:
     try:
         return metadata.version("doorman")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from classifiers.training.data import Row, without_duplicates
 from classifiers.training.recipes.common import (
@@ -29,7 +30,87 @@ TOPIC = (
     "shopping_products",
     "other_topic",
 )
-CLINC_TOPICS = {"travel": "travel", "kitchen_and_dining": "food_cooking", "banking": "finance"}
+CLINC_TOPICS = {
+    "travel": "travel",
+    "kitchen_and_dining": "food_cooking",
+    "banking": "finance",
+    **dict.fromkeys(("home", "utility", "auto_and_commute", "small_talk", "meta"), "other_topic"),
+}
+CLINC_INTENT_TOPICS = {
+    "order_status": "orders_shipping",
+    "translate": "writing_editing",
+    "next_song": "entertainment_sports",
+    "play_music": "entertainment_sports",
+    "what_song": "entertainment_sports",
+    "update_playlist": "entertainment_sports",
+    "calculator": "math",
+    "definition": "education_science",
+    "calories": "health",
+    "bill_due": "billing_payments",
+    "pay_bill": "billing_payments",
+    "bill_balance": "billing_payments",
+    "pin_change": "account_access",
+    "account_blocked": "account_access",
+}
+BANKING_TOPICS = {
+    **dict.fromkeys(
+        (
+            "Refund_not_showing_up",
+            "request_refund",
+            "transaction_charged_twice",
+            "extra_charge_on_statement",
+            "card_payment_fee_charged",
+            "transfer_fee_charged",
+            "top_up_by_card_charge",
+            "declined_card_payment",
+        ),
+        "billing_payments",
+    ),
+    **dict.fromkeys(
+        (
+            "passcode_forgotten",
+            "verify_my_identity",
+            "unable_to_verify_identity",
+            "edit_personal_details",
+            "terminate_account",
+            "pin_blocked",
+        ),
+        "account_access",
+    ),
+    **dict.fromkeys(
+        ("card_arrival", "card_delivery_estimate", "order_physical_card"), "orders_shipping"
+    ),
+}
+HWU_TOPICS = {
+    **dict.fromkeys(
+        (
+            "play_music",
+            "play_podcasts",
+            "play_game",
+            "music_likeness",
+            "music_query",
+            "recommendation_movies",
+        ),
+        "entertainment_sports",
+    ),
+    **dict.fromkeys(("transport_ticket", "transport_query", "transport_taxi"), "travel"),
+    **dict.fromkeys(("cooking_recipe", "takeaway_order", "takeaway_query"), "food_cooking"),
+    **dict.fromkeys(("qa_maths",), "math"),
+    **dict.fromkeys(("qa_stock", "qa_currency"), "finance"),
+    **dict.fromkeys(
+        (
+            "alarm_set",
+            "calendar_set",
+            "weather_query",
+            "iot_hue_lightoff",
+            "iot_cleaning",
+            "email_sendemail",
+            "lists_createoradd",
+            "news_query",
+        ),
+        "other_topic",
+    ),
+}
 MMLU_TOPICS = {
     **dict.fromkeys(
         (
@@ -85,13 +166,20 @@ def topic_rows(data: Path) -> list[Row]:
             else None
         ),
     )
+    for name, table in (("banking77", BANKING_TOPICS), ("hwu64", HWU_TOPICS)):
+        source = f"intent/{name}"
+        rows += public(data, source, lambda r, s=source, t=table: _mapped(r, t.get(r["label"]), s))  # type: ignore[misc]
     rows += public(
         data,
         "intent/clinc150",
-        lambda r: (
-            row_of(r, frozenset({CLINC_TOPICS[r["domain"]]}), "intent/clinc150", weight=0.15)
-            if r["domain"] in CLINC_TOPICS
-            else None
+        lambda r: _mapped(
+            r,
+            CLINC_INTENT_TOPICS.get(r["label"], CLINC_TOPICS.get(r["domain"])),
+            "intent/clinc150",
         ),
     )
     return without_duplicates(rows)
+
+
+def _mapped(item: dict[str, Any], label: str | None, source: str) -> Row | None:
+    return row_of(item, frozenset({label}), source, weight=0.15) if label else None
