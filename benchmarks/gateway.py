@@ -4,7 +4,7 @@
 
 All servers run at once and take turns within each round, in an order that changes, before one mock upstream
 and one load generator, each a process of its own on 127.0.0.1. Requests are conversations of about
-300 tokens. p50, requests/s and CPU are medians over the rounds, p99 is over all requests of all rounds.
+300 tokens. p50 and requests/s are medians over the rounds, p99 and CPU are over all requests of all rounds.
 """
 
 from __future__ import annotations
@@ -17,46 +17,23 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections import Counter, defaultdict
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from benchmarks import servers
+from benchmarks.gateway_figures import BARE, CONCURRENCY, DIRECT, LITELLM, ONE, TEN, Cell, Figures
 from benchmarks.load import Job, Report
-from benchmarks.report import Check, Result, Table, median, number, percentile
+from benchmarks.report import Result, Table, median, number
 from benchmarks.servers import ROOT, Server, StartFailed
 from policies import schema
 
-CONCURRENCY = (1, 16, 64)
-REQUESTS = {1: 60, 16: 320, 64: 640}
+REQUESTS = {1: 200, 16: 480, 64: 640}
 """Requests per cell and round, at most; ``--seconds`` may end a cell before."""
-STREAMS = {"mock": 20, "mock-paced": 5}
+STREAMS = {"mock": 20, "mock-paced": 3}
 """Streams per server and round, one at a time, by the mock's model."""
 POOL = 16
 """Different requests of a cell whose texts were seen before."""
-PROMISED_RATIO = 1.05
-DIRECT, BARE, ONE, TEN = "direct", "Doorman, no policy", "Doorman, 1 policy", "Doorman, 10 policies"
-LITELLM = "litellm proxy"
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """What is sent in one go: to which server, new texts or seen ones, how many at once."""
-
-    server: str
-    seen: bool
-    concurrency: int
-
-
-@dataclass(slots=True)
-class Tally:
-    """What a cell's rounds gave."""
-
-    p50: list[float] = field(default_factory=list)
-    rate: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
-    every: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +82,7 @@ class Measurement:
         self.options = options
         self.targets = targets
         self.generator = generator
-        self.cells: dict[Cell, Tally] = defaultdict(Tally)
-        self.streams: dict[tuple[str, str], dict[str, list[float]]] = {}
-        self.failures: Counter[str] = Counter()
-        self.actions: Counter[str] = Counter()
+        self.figures = Figures(tuple(targets))
         self._random = random.Random(4)
         self._seed = 0
 
@@ -152,10 +126,10 @@ class Measurement:
         used = server.cpu_seconds() - before
         answered = len(report.milliseconds)
         if counted and answered:
-            tally = self.cells[cell]
+            tally = self.figures.cells[cell]
             tally.p50.append(median(report.milliseconds))
             tally.rate.append(answered / report.elapsed)
-            tally.cpu.append(used / answered * 1e3)
+            tally.cpu.append(used)
             tally.every += report.milliseconds
 
     def _stream(self, name: str, model: str, count: int, *, counted: bool) -> None:
@@ -173,107 +147,30 @@ class Measurement:
         )
         report = self._send(job)
         if counted:
-            found = self.streams.setdefault((name, model), defaultdict(list))
+            found = self.figures.streams[name, model]
             found["first_byte"] += report.first_byte
             found["first_content"] += report.first_content
             found["whole"] += report.milliseconds
 
     def _send(self, job: Job) -> Report:
         report = self.generator.run(job)
-        self.failures.update(report.failures)
-        self.actions.update(report.actions)
+        self.figures.failures.update(report.failures)
+        self.figures.actions.update(report.actions)
         return report
 
-    # -- what it comes to ---------------------------------------------------------------------------
 
-    def latency_table(self, concurrency: int) -> Table:
-        rows = []
-        base = median(self.cells[Cell(DIRECT, False, concurrency)].p50)
-        for name in self.targets:
-            for seen in (False, True):
-                tally = self.cells.get(Cell(name, seen, concurrency))
-                if tally is None or not tally.p50:
-                    continue
-                which = ("seen texts" if seen else "new texts") if name in (ONE, TEN) else ""
-                p50 = median(tally.p50)
-                figures = (p50, p50 - base, percentile(tally.every, 99))
-                rows.append(
-                    (
-                        f"{name}, {which}" if which else name,
-                        *(number(value) for value in figures),
-                        number(median(tally.rate), 0),
-                        number(median(tally.cpu)),
-                        str(len(tally.every)),
-                    )
-                )
-        columns = (
-            "server",
-            "p50 ms",
-            "added ms",
-            "p99 ms",
-            "requests/s",
-            "CPU ms/request",
-            "requests",
-        )
-        return Table(f"Plain requests, {concurrency} at once", columns, tuple(rows))
-
-    def ratio_table(self) -> tuple[Table, tuple[Check, ...]]:
-        """Ten policies over one, round by round."""
-        rows, checks = [], []
-        for seen in (False, True):
-            for concurrency in CONCURRENCY:
-                one = self.cells[Cell(ONE, seen, concurrency)]
-                ten = self.cells[Cell(TEN, seen, concurrency)]
-                slower = median([t / o for t, o in zip(ten.p50, one.p50, strict=False)])
-                busier = median([t / o for t, o in zip(ten.cpu, one.cpu, strict=False) if o])
-                rate = median([o / t for t, o in zip(ten.rate, one.rate, strict=False)])
-                texts = "seen" if seen else "new"
-                rows.append(
-                    (texts, str(concurrency), number(slower, 3), number(rate, 3), number(busier, 3))
-                )
-                if not seen:
-                    checks.append(
-                        Check(
-                            f"ten policies / one, end to end p50, new texts, {concurrency} at once",
-                            number(slower, 3),
-                            f"<= {PROMISED_RATIO}",
-                            slower <= PROMISED_RATIO,
-                        )
-                    )
-        columns = ("texts", "at once", "p50", "seconds per request", "CPU")
-        note = "Medians of the ratios of the same round."
-        return Table("Ten policies / one policy", columns, tuple(rows), note), tuple(checks)
-
-    def stream_table(self, model: str) -> Table:
-        rows = []
-        base = self.streams[DIRECT, model]
-        for name in self.targets:
-            own = self.streams[name, model]
-            figures = [median(own[key]) for key in ("first_byte", "first_content", "whole")]
-            added = [value - median(base[key]) for value, key in zip(figures, base, strict=False)]
-            pairs = [x for pair in zip(figures, added, strict=True) for x in pair]
-            rows.append((name, *(number(value) for value in pairs), str(len(own["whole"]))))
-        columns = (
-            "server", "first byte ms", "added", "first content ms", "added", "whole ms", "added", "streams",
-        )  # fmt: skip
-        paced = "about 100 pieces a second" if model == "mock-paced" else "all pieces at once"
-        note = (
-            "First content is the first piece of text, which output rules hold back until it is checked "
-            "(`streaming.hold_chars`)."
-        )
-        return Table(f"Streams, {paced}, one at a time, new texts", columns, tuple(rows), note)
-
-    def server_table(self) -> Table:
-        rows = tuple(
-            (name, number(server.start_seconds), number(server.memory(), 0))
-            for name, server in self.targets.items()
-            if name != DIRECT
-        )
-        return Table("Servers", ("server", "seconds to ready", "MiB resident at the end"), rows)
+def server_table(targets: Mapping[str, Server]) -> Table:
+    """How soon the servers were ready and how much memory they take."""
+    rows = tuple(
+        (name, number(server.start_seconds), number(server.memory(), 0))
+        for name, server in targets.items()
+        if name != DIRECT
+    )
+    return Table("Servers", ("server", "seconds to ready", "MiB resident at the end"), rows)
 
 
 def copies(policy: Path, folder: Path, count: int) -> list[Path]:
-    """The policy so many times, under other names and without its tests."""
+    """The policy so many times, under other names."""
     text = policy.read_text("utf-8")
     name = schema.load(policy).name
     paths = []
@@ -300,9 +197,7 @@ def everything(options: Options, notes: list[str]) -> Iterator[dict[str, Server]
             targets[name] = stack.enter_context(
                 servers.doorman(name, upstream.port, chosen, options.classifiers, folder)
             )
-        if options.litellm_venv is None:
-            notes.append("litellm's proxy was left out (`--no-litellm`).")
-        else:
+        if options.litellm_venv is not None:
             try:
                 targets[LITELLM] = stack.enter_context(
                     servers.litellm_proxy(LITELLM, upstream.port, options.litellm_venv, folder)
@@ -323,23 +218,26 @@ def measure(options: Options) -> Result:
         except StartFailed as error:
             notes.append(f"litellm's proxy was left out: {error}.")
             options = replace(options, litellm_venv=None)
+    else:
+        notes.append("litellm's proxy was left out (`--no-litellm`).")
     with everything(options, notes) as targets:
         generator = Generator()
         measurement = Measurement(options, targets, generator)
         measurement.run()
         generator.close()
-        server_table = measurement.server_table()
-    ratios, checks = measurement.ratio_table()
+        memory = server_table(targets)
+    figures = measurement.figures
+    ratios, checks = figures.ratio_table()
     tables = (
-        *(measurement.latency_table(concurrency) for concurrency in CONCURRENCY),
+        *(figures.latency_table(concurrency) for concurrency in CONCURRENCY),
         ratios,
-        *(measurement.stream_table(model) for model in STREAMS),
-        server_table,
+        *(figures.stream_table(model) for model in STREAMS),
+        memory,
     )
     notes.append(f"{options.rounds} rounds, at most {options.seconds:g} s a cell.")
-    actions = ", ".join(f"{name} {count}" for name, count in measurement.actions.most_common())
+    actions = ", ".join(f"{name} {count}" for name, count in figures.actions.most_common())
     notes.append(f"What Doorman did with the requests: {actions or 'nothing'}.")
-    failures = ", ".join(f"{name} {count}" for name, count in measurement.failures.most_common())
+    failures = ", ".join(f"{name} {count}" for name, count in figures.failures.most_common())
     notes.append(f"Failed requests: {failures or 'none'}.")
     return Result("gateway", tables, checks, tuple(notes), tuple(versions))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from classifiers.training.data import read_jsonl
+from classifiers.training.data import Split, read_jsonl
 
 JAILBREAK = (
     "jailbreak_llms_2023_05", "garak_giskard", "gptfuzz_templates", "self_reminder_jailbreaks",
@@ -37,7 +37,7 @@ class Request:
 
     messages: tuple[dict[str, str], ...] = field(repr=False)
     label: str
-    split: str
+    split: Split
     language: str
 
     @property

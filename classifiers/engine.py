@@ -1,41 +1,32 @@
 """Runs all classifiers over texts: remembers, batches without a timer, keeps off the event loop.
 
-One named worker thread owns every model. While it works on a batch the queue fills, and whatever
-waits when it is done becomes the next batch: under light load a text is classified at once, under
-heavy load batches grow by themselves.
+Two named threads own the models: one for ordinary texts, one for long ones.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
-import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future
 
 from cachetools import LRUCache
 
 from classifiers.types import Batch, Classification, Classifier, Prediction
+from classifiers.worker import EngineClosed, Overloaded, Worker
 
-_log = logging.getLogger("doorman.classifiers")
+__all__ = ["ClassifierEngine", "EngineClosed", "Overloaded"]
 
 Outcome = tuple[Prediction, ...] | str
 """Predictions of one classifier on one text, or the one-line reason why there are none."""
 
-_Job = tuple[str, tuple[str, ...], "Future[dict[str, Outcome]]"]
-"""A text, the classifiers it asks for, and where the result goes."""
+LONG = 4000
+"""Texts of more characters wait in a line of their own, so that nobody waits behind a book."""
 
-
-class Overloaded(Exception):
-    """The queue is full; the caller is told at once instead of waiting (HTTP 503 with retry-after)."""
-
-
-class EngineClosed(Exception):
-    """The engine was closed while texts were waiting."""
+_Job = tuple[str, tuple[str, ...]]
+"""A text and the classifiers that it asks for."""
 
 
 class ClassifierEngine:
@@ -63,12 +54,12 @@ class ClassifierEngine:
             self.classifiers[classifier.name] = classifier
         self._cache: LRUCache[tuple[bytes, str], tuple[Prediction, ...]] = LRUCache(cache_entries)
         self._cache_lock = threading.Lock()
-        self._max_waiting = max_waiting
-        self._max_batch = max_batch
-        self._waiting: deque[_Job] = deque()
-        self._wake = threading.Condition()
-        self._closed = False
-        self._worker: threading.Thread | None = None
+        self._short: Worker[_Job, dict[str, Outcome]] = Worker(
+            "classifier", self._predict, max_waiting=max_waiting, max_batch=max_batch
+        )
+        self._long: Worker[_Job, dict[str, Outcome]] = Worker(
+            "classifier-long", self._predict, max_waiting=max_waiting, max_batch=1
+        )
         self.classify_seconds = 0.0
         """Seconds the worker has spent in classifiers, in total."""
         self.texts_classified = 0
@@ -105,17 +96,9 @@ class ClassifierEngine:
         return self._collect(texts, wanted, plan, results)
 
     def close(self) -> None:
-        """Stop the worker; whoever still waits gets :class:`EngineClosed`."""
-        with self._wake:
-            self._closed = True
-            self._wake.notify_all()
-            worker = self._worker
-        if worker is not None:
-            worker.join(timeout=10)
-        with self._wake:
-            waiting = list(self._waiting)
-            self._waiting.clear()
-        _fail(waiting, EngineClosed("the classifier engine was closed"))
+        """Stop the workers; whoever still waits gets :class:`EngineClosed`."""
+        self._short.close()
+        self._long.close()
 
     # -- planning: what is remembered, what must be computed --------------------------------------
 
@@ -128,7 +111,7 @@ class ClassifierEngine:
                 known = ", ".join(sorted(self.classifiers)) or "none"
                 raise ValueError(f"no classifier is named {name!r}; there are: {known}")
         plan = _Plan([_key(text) for text in texts])
-        missing: dict[bytes, tuple[str, tuple[str, ...]]] = {}
+        missing: dict[bytes, _Job] = {}
         for text, key in zip(texts, plan.keys, strict=True):
             if key in plan.known:
                 continue
@@ -163,60 +146,19 @@ class ClassifierEngine:
             found[key] = Classification(ordered, errors, cached=key not in computed)
         return [found[key] for key in plan.keys]
 
-    def _submit(
-        self, missing: Mapping[bytes, tuple[str, tuple[str, ...]]]
-    ) -> dict[bytes, Future[dict[str, Outcome]]]:
-        with self._wake:
-            if self._closed:
-                raise EngineClosed("the classifier engine was closed")
-            if len(self._waiting) + len(missing) > self._max_waiting and self._waiting:
-                raise Overloaded(f"{len(self._waiting)} texts wait for the classifiers already")
-            if self._worker is None:
-                self._worker = threading.Thread(target=self._work, name="classifier", daemon=True)
-                self._worker.start()
-            futures: dict[bytes, Future[dict[str, Outcome]]] = {}
-            for key, (text, names) in missing.items():
-                futures[key] = Future()
-                self._waiting.append((text, names, futures[key]))
-            self._wake.notify()
+    def _submit(self, missing: Mapping[bytes, _Job]) -> dict[bytes, Future[dict[str, Outcome]]]:
+        futures: dict[bytes, Future[dict[str, Outcome]]] = {}
+        for worker, is_long in ((self._short, False), (self._long, True)):
+            keys = [key for key, (text, _) in missing.items() if (len(text) > LONG) is is_long]
+            if keys:
+                submitted = worker.submit([missing[key] for key in keys])
+                futures.update(zip(keys, submitted, strict=True))
         return futures
 
-    # -- the worker thread ------------------------------------------------------------------------
+    # -- on the worker threads --------------------------------------------------------------------
 
-    def _work(self) -> None:
-        batch: list[_Job] = []
-        try:
-            while True:
-                with self._wake:
-                    while not self._waiting and not self._closed:
-                        self._wake.wait()
-                    if self._closed:
-                        return
-                    batch = [
-                        self._waiting.popleft()
-                        for _ in range(min(self._max_batch, len(self._waiting)))
-                    ]
-                # A caller that went away has cancelled its future: no work for nobody.
-                batch = [job for job in batch if job[2].set_running_or_notify_cancel()]
-                started = time.perf_counter()
-                outcomes = self._predict([(text, names) for text, names, _ in batch])
-                self.classify_seconds += time.perf_counter() - started
-                self.texts_classified += len(batch)
-                for (_, _, future), outcome in zip(batch, outcomes, strict=True):
-                    future.set_result(outcome)
-                batch = []
-        except BaseException as error:
-            # Nobody may be left hanging: the batch in hand and all who wait are told, and the next
-            # call starts a new worker. Only the fault's type is named: a message may quote a text.
-            with self._wake:
-                self._worker = None
-                batch += self._waiting
-                self._waiting.clear()
-            died = EngineClosed(f"the classifier worker died of {type(error).__name__}")
-            _fail(batch, died)
-            _log.error("%s; the next request starts a new one", died)
-
-    def _predict(self, jobs: Sequence[tuple[str, tuple[str, ...]]]) -> list[dict[str, Outcome]]:
+    def _predict(self, jobs: Sequence[_Job]) -> list[dict[str, Outcome]]:
+        started = time.perf_counter()
         outcomes: list[dict[str, Outcome]] = [{} for _ in jobs]
         # Texts that ask for the same classifiers share one Batch, hence one encoder pass.
         groups: dict[tuple[str, ...], list[int]] = {}
@@ -227,6 +169,8 @@ class ClassifierEngine:
             for name in names:
                 for index, outcome in zip(indexes, self._run(name, batch), strict=True):
                     outcomes[index][name] = outcome
+        self.classify_seconds += time.perf_counter() - started
+        self.texts_classified += len(jobs)
         return outcomes
 
     def _run(self, name: str, batch: Batch) -> list[Outcome]:
@@ -242,12 +186,6 @@ class ClassifierEngine:
                 return [f"{type(error).__name__} in classifier {name}"]
         # One bad text must not take its neighbours with it.
         return [self._run(name, Batch([text]))[0] for text in batch.texts]
-
-
-def _fail(jobs: Iterable[_Job], error: Exception) -> None:
-    for _, _, future in jobs:
-        with contextlib.suppress(InvalidStateError):
-            future.set_exception(error)
 
 
 class _Plan:

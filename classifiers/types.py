@@ -20,7 +20,7 @@ T = TypeVar("T")
 class StrictModel(BaseModel):
     """What users write: unknown keys are errors, values never change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class ClassifierError(Exception):

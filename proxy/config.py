@@ -30,18 +30,26 @@ class ServerConfig(StrictModel):
     """Where the gateway listens, and how long it finishes open requests after SIGTERM."""
 
     host: str = "127.0.0.1"
+    """Address to listen on; any but a loopback address needs ``keys``."""
     port: int = Field(default=8080, ge=0, le=65535)
+    """Port to listen on; 0 takes a free one."""
     drain_seconds: float = Field(default=30, gt=0)
+    """How long open requests may go on after SIGTERM."""
 
 
 class LitellmParams(BaseModel):
     """litellm's ``litellm_params``: the keys named here, and whatever else the provider takes."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="allow", frozen=True, protected_namespaces=(), use_attribute_docstrings=True
+    )
 
     model: str = Field(min_length=1)
+    """``provider/model`` as litellm writes it, or ``doorman/echo``."""
     api_key: SecretStr | None = None
+    """The upstream's key, best as ``os.environ/NAME``."""
     api_base: str | None = None
+    """Base URL of the upstream, for servers of your own."""
 
     def options(self) -> dict[str, Any]:
         """Every parameter but ``model``, secrets in the clear: for the upstream call only."""
@@ -64,6 +72,7 @@ class ModelEntry(StrictModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     model_name: str = Field(min_length=1)
+    """The alias that clients and ``route`` use."""
     litellm_params: LitellmParams
     model_info: dict[str, Any] = Field(default_factory=dict)
     """litellm's ``model_info``; ``base_model`` names the entry of the price map."""
@@ -73,13 +82,17 @@ class ClassifiersConfig(StrictModel):
     """Which classifiers are loaded."""
 
     shipped: Literal["all"] | tuple[str, ...] = "all"
+    """Which of the shipped classifiers are loaded: ``all``, or a list of names."""
     packs: tuple[Path, ...] = ()
     """Folders of further model packs, relative to the config file."""
     pii_region: str = Field(default="US", pattern="^[A-Z]{2}$")
     """Where phone numbers without a country code are assumed to be from (ISO 3166)."""
     patterns: tuple[PatternConfig, ...] = ()
     """Your own classifiers made of regular expressions and keywords."""
+    threads: int = Field(default=0, ge=0)
+    """Windows of text that are encoded at once, a core each; 0 takes what the machine has, at most 4."""
     cache_entries: int = Field(default=50_000, gt=0)
+    """Results that are remembered by content hash."""
     max_waiting: int = Field(default=4096, gt=0)
     """Texts that may wait for the classifiers before requests get 503 with retry-after."""
 
@@ -88,20 +101,28 @@ class Timeouts(StrictModel):
     """How long an upstream may take, in seconds."""
 
     connect: float = Field(default=10, gt=0)
+    """To a connection."""
     first_byte: float = Field(default=120, gt=0)
+    """To the first byte of the reply: for a plain reply that is the whole of its generation."""
     idle: float = Field(default=60, gt=0)
     """Longest silence within a reply that has begun."""
     total: float = Field(default=600, gt=0)
+    """For the whole reply."""
 
 
 class Limits(StrictModel):
     """What is refused for its size, or because it is too slow to come."""
 
     max_body_bytes: int = Field(default=8 * 1024 * 1024, gt=0)
+    """Size of a request."""
     body_seconds: float = Field(default=60, gt=0)
     """How long a client may take to send its body."""
+    max_text_chars: int = Field(default=400_000, gt=0)
+    """Characters of one request or reply that are checked, all texts together; more is refused."""
     max_reply_bytes: int = Field(default=64 * 1024 * 1024, gt=0)
+    """Size of an upstream's reply."""
     max_json_depth: int = Field(default=100, gt=1, le=500)
+    """Nesting of a request."""
 
 
 class StreamingConfig(StrictModel):
@@ -121,7 +142,9 @@ class ClientKey(StrictModel):
     """A key that clients authenticate with; policies attach to its name."""
 
     name: str = Field(min_length=1)
+    """What policies attach to, and what records name."""
     key: SecretStr = Field(min_length=8)
+    """The secret, best as ``os.environ/NAME``."""
 
 
 class RecordConfig(StrictModel):
@@ -147,6 +170,7 @@ class Config(StrictModel):
     policies: tuple[Path, ...] = (SHIPPED_POLICY,)
     """Policy files, relative to the config file; an empty list forwards everything."""
     watch_policies: bool = True
+    """Reload the policies when a file changes; SIGHUP always does."""
     classifiers: ClassifiersConfig = ClassifiersConfig()
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()

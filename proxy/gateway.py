@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from classifiers.engine import ClassifierEngine
-from classifiers.types import Classifier
+from classifiers.types import Classification, Classifier, Stage
 from proxy.auth import Keys
 from proxy.config import Config
+from proxy.errors import TooLarge, Unavailable
 from proxy.exchange import Accounts, Exchange
 from proxy.ledger import Ledger, LogLedger
 from proxy.loading import load_classifiers
@@ -108,6 +109,23 @@ class Gateway:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.upstreams.close()
         await asyncio.to_thread(self.engine.close)
+
+    async def classify(
+        self, texts: Sequence[str], names: Collection[str], stage: Stage = "input"
+    ) -> list[Classification]:
+        """Classify texts; what would keep the classifiers busy for too long is refused, not cut.
+
+        Raises:
+            TooLarge: the texts of a request exceed ``limits.max_text_chars``.
+            Unavailable: those of a reply do.
+        """
+        chars, most = sum(map(len, texts)), self.config.limits.max_text_chars
+        if chars <= most:
+            return await self.engine.classify(texts, names)
+        fault = f"{chars} characters of text are to be checked, limits.max_text_chars is {most}"
+        if stage == "input":
+            raise TooLarge(f"The request is too long: {fault}. Send less, or raise the limit.")
+        raise Unavailable(f"The reply is too long: {fault}.", "reply_too_large")
 
     def account(self, exchange: Exchange) -> None:
         """Write the record of a request that has ended, and count it."""

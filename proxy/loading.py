@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from classifiers.types import Classifier
 from policies.faults import did_you_mean
 from proxy.config import ClassifiersConfig
@@ -37,13 +39,13 @@ def _packs(config: ClassifiersConfig) -> list[Classifier]:
     folders = [*(SHIPPED / name for name in names), *config.packs]
     if not folders:
         return []
-    return list(load_heads(folders, Encoder(SHIPPED / "encoder")))
+    threads = config.threads or min(4, _cores())
+    return list(load_heads(folders, Encoder(SHIPPED / "encoder", threads=threads)))
 
 
 def _patterns(config: ClassifiersConfig) -> list[Classifier]:
-    from classifiers.pii import PiiClassifier
-
     from classifiers.patterns import PatternClassifier
+    from classifiers.pii import PiiClassifier
 
     own: list[Classifier] = [PatternClassifier(own.name, own) for own in config.patterns]
     if config.shipped != "all" and PII not in config.shipped:
@@ -63,3 +65,10 @@ def _chosen(config: ClassifiersConfig, heads: tuple[str, ...]) -> tuple[str, ...
                 f"{did_you_mean(name, known, 'shipped classifiers')}"
             )
     return tuple(name for name in heads if name in config.shipped)
+
+
+def _cores() -> int:
+    """Cores that this process may use; containers are often given fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

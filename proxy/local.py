@@ -52,7 +52,7 @@ async def moderations(gateway: Gateway, ask: Ask) -> dict[str, Any]:
             "No classifier for moderation is loaded; add the pack `safety`.", "no_classifier"
         )
     names = ["safety", *(name for name in FURTHER if name in known)]
-    found = await gateway.engine.classify(texts, names)
+    found = await gateway.classify(texts, names)
     if any(classification.errors for classification in found):
         raise Unavailable("The moderation classifiers failed; nothing was scored. Retry.")
     thresholds = {name: _thresholds(known[name]) for name in names}
@@ -131,7 +131,7 @@ async def classify(gateway: Gateway, ask: Ask) -> dict[str, Any]:
         raise InvalidRequest("`explain` must be true or false.", "explain")
     chosen = {name: known[name] for name in dict.fromkeys(names)}
     started = time.perf_counter()
-    found = await gateway.engine.classify([content for _, content in inputs], list(chosen))
+    found = await gateway.classify([content for _, content in inputs], list(chosen))
     classified = time.perf_counter()
     data = []
     for index, ((place, content), classification) in enumerate(zip(inputs, found, strict=True)):

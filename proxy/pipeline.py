@@ -93,7 +93,7 @@ async def _check(
     results = [_UNDECIDED] * len(texts)
     if wanted:
         with exchange.step(f"classify_{stage}"):
-            found = await gateway.engine.classify([texts[i].content for i in wanted], names)
+            found = await gateway.classify([texts[i].content for i in wanted], names, stage)
         for index, result in zip(wanted, found, strict=True):
             results[index] = result
     with exchange.step(f"evaluate_{stage}"):

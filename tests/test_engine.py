@@ -92,6 +92,17 @@ async def test_waiting_texts_become_one_batch(engine: ClassifierEngine, lengths:
     assert [len(batch) for batch in lengths.batches] == [1, 10]
 
 
+async def test_nobody_waits_behind_a_book(engine: ClassifierEngine, lengths: Lengths) -> None:
+    lengths.gate.clear()
+    book = asyncio.create_task(engine.classify(["a long text " * 1000], ["lengths"]))
+    await asyncio.to_thread(lengths.entered.wait, 10)
+    found = await engine.classify(["short"], ["other"])
+    assert found[0].predictions["other"]
+    assert not book.done()
+    lengths.gate.set()
+    assert (await book)[0].predictions["lengths"][0].score == 1.0
+
+
 async def test_a_bad_text_does_not_take_its_neighbours_along(engine: ClassifierEngine) -> None:
     good, bad = await engine.classify(["good", "poison"])
     assert good.predictions["lengths"][0].score == 0.04

@@ -183,6 +183,24 @@ def test_the_limit_on_bodies_is_the_configs(gateway: StartGateway) -> None:
     assert post(door, "/v1/chat/completions", long).status_code == 413
 
 
+def test_text_beyond_the_limit_is_refused_and_never_cut(
+    gateway: StartGateway, upstream: ScriptedUpstream
+) -> None:
+    rules = "rules: [{name: guard, when: {guard: attack}, do: {block: "No."}}]"
+    door = gateway(rules, "limits: {max_text_chars: 100}")
+    for path, body in (
+        ("/v1/chat/completions", {**ASK, "messages": [{"role": "user", "content": "x " * 60}]}),
+        ("/v1/classify", {"input": ["x" * 60, "y" * 60]}),
+        ("/v1/moderations", {"input": "x" * 101}),
+    ):
+        answer = post(door, path, body)
+        assert answer.status_code == 413, path
+        error = answer.json()["error"]
+        assert error["code"] == "request_too_large"
+        assert "limits.max_text_chars is 100" in error["message"]
+    assert upstream.seen == []
+
+
 PATHS = [
     ("GET", "/v1/chat/completions", 405, "method_not_allowed"),
     ("DELETE", "/v1/models", 405, "method_not_allowed"),

@@ -113,7 +113,7 @@ def operating_points(
     recipe: Recipe, rows: Sequence[Row], fitted: Fitted, truth: npt.NDArray[np.int8]
 ) -> dict[str, dict[str, float]]:
     """The default threshold of each label: the lowest that keeps the recipe's false-positive budget on
-    held-out benign rows, and never under one half.
+    held-out benign rows, and never under the recipe's least.
 
     For ``one_of`` heads the benign rows of a label are those of all other labels.
     """
@@ -123,7 +123,7 @@ def operating_points(
     for column, label in enumerate(recipe.labels):
         quiet = scores[(truth[:, column] == 0) & (benign | (recipe.decision == "one_of")), column]
         cut = calibration.false_positive_threshold(quiet, recipe.budget, f"{recipe.name}: {label}")
-        cut = max(cut, 0.5)
+        cut = max(cut, recipe.least)
         found = truth[:, column] == 1
         points[label] = {
             "threshold": round(cut, 6),

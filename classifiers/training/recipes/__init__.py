@@ -33,6 +33,7 @@ class Recipe:
         pooling: how windows of long text are joined.
         rows: data folder -> rows of all splits.
         budget: false-positive budget of the default operating points.
+        least: a label that is less likely than this never matches by default.
         description: for the card.
     """
 
@@ -42,6 +43,7 @@ class Recipe:
     pooling: str
     rows: Callable[[Path], list[Row]]
     budget: float
+    least: float
     description: str
 
 
@@ -49,23 +51,23 @@ RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
         Recipe(
-            "safety", SAFETY, "any_of", "max", safety_rows, 0.003,
+            "safety", SAFETY, "any_of", "max", safety_rows, 0.002, 0.3,
             "Harmful content and harmful requests, by the category names of the public moderation interface.",
         ),
         Recipe(
-            "jailbreak", ("jailbreak",), "any_of", "max", jailbreak_rows, 0.005,
+            "jailbreak", ("jailbreak",), "any_of", "max", jailbreak_rows, 0.005, 0.5,
             "Jailbreaks and prompt injection: text that attacks the model's instructions.",
         ),
         Recipe(
-            "spam", ("spam",), "any_of", "max", spam_rows, 0.005,
+            "spam", ("spam",), "any_of", "max", spam_rows, 0.002, 0.5,
             "Unwanted advertising, lures and fraud in messages.",
         ),
         Recipe(
-            "intent", INTENT, "one_of", "mean", intent_rows, 0.005,
+            "intent", INTENT, "one_of", "mean", intent_rows, 0.005, 0.5,
             "What a short chat message is for.",
         ),
         Recipe(
-            "topic", TOPIC, "one_of", "mean", topic_rows, 0.02,
+            "topic", TOPIC, "one_of", "mean", topic_rows, 0.02, 0.5,
             "What an everyday message is about.",
         ),
     )

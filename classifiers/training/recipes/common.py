@@ -143,9 +143,9 @@ def everyday_rows(data: Path) -> list[Row]:
     chooser = random.Random(5)  # noqa: S311 (not for secrets)
     rows: list[Row] = []
     for name, share in (
-        ("intent/clinc150", 0.15),
-        ("intent/banking77", 0.1),
-        ("intent/hwu64", 0.1),
+        ("intent/clinc150", 0.35),
+        ("intent/banking77", 0.3),
+        ("intent/hwu64", 0.3),
     ):
         rows += public(
             data,
