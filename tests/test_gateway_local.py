@@ -186,7 +186,7 @@ def test_the_limit_on_bodies_is_the_configs(gateway: StartGateway) -> None:
 def test_text_beyond_the_limit_is_refused_and_never_cut(
     gateway: StartGateway, upstream: ScriptedUpstream
 ) -> None:
-    rules = "rules: [{name: guard, when: {guard: attack}, do: {block: "No."}}]"
+    rules = 'rules: [{name: guard, when: {guard: attack}, do: {block: "No."}}]'
     door = gateway(rules, "limits: {max_text_chars: 100}")
     for path, body in (
         ("/v1/chat/completions", {**ASK, "messages": [{"role": "user", "content": "x " * 60}]}),
