@@ -201,7 +201,9 @@ class HeadClassifier:
         truth = self._head.calibration_truth[:, columns]
         scores = calibration.joint(self._head.calibration_scores, columns)
         if point.kind == "max_false_positive_rate":
-            benign = scores[(truth == 0).all(axis=1)]
+            # Of an any-of head, a benign text is one that no label holds for.
+            quiet = self._head.calibration_truth if self.kind == "any_of" else truth
+            benign = scores[(quiet == 0).all(axis=1)]
             cut = calibration.false_positive_threshold(benign, float(point.value or 0.0), name)
         else:
             positive = scores[(truth == 1).any(axis=1)]

@@ -12,6 +12,23 @@ from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
+MODERATION = (
+    "harassment",
+    "harassment/threatening",
+    "hate",
+    "hate/threatening",
+    "illicit",
+    "illicit/violent",
+    "self-harm",
+    "self-harm/intent",
+    "self-harm/instructions",
+    "sexual",
+    "sexual/minors",
+    "violence",
+    "violence/graphic",
+)
+"""The categories of OpenAI's moderation interface, in its order; the labels of the pack `safety`."""
+
 Stage = Literal["input", "output"]
 Kind = Literal["one_of", "any_of", "spans"]
 T = TypeVar("T")

@@ -6,10 +6,10 @@ the most restrictive outcome stands and redactions and tags add up.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Collection, Sequence
 
 from classifiers.types import Classification, Stage, Text
+from policies.attached import attached
 from policies.bound import Hit
 from policies.decision import Cause, Decision, RuleError
 from policies.draft import Draft, Fired
@@ -19,24 +19,6 @@ from policies.schema import BoundPolicy, BoundRule
 from policies.signals import Signals, View
 
 __all__ = ["apply_redactions", "attached", "evaluate", "restorations", "restore"]
-
-
-def attached(
-    policies: Iterable[BoundPolicy], model: str, key: str | None
-) -> tuple[BoundPolicy, ...]:
-    """The policies for a request, in order.
-
-    Args:
-        policies: all there are.
-        model: the alias that the client asked for.
-        key: name of the client's key; None without keys, which only ``*`` matches.
-    """
-    return tuple(
-        bound
-        for bound in policies
-        if any(fnmatchcase(model, glob) for glob in bound.policy.attach.models)
-        and any(fnmatchcase(key or "", glob) for glob in bound.policy.attach.keys)
-    )
 
 
 def evaluate(
@@ -70,10 +52,8 @@ def evaluate(
     newest = View(signals, _newest(texts) if answerable else ())
     views: dict[Scope, View] = {}
     for policy in policies:
-        for bound in policy.rules:
-            if stage not in bound.rule.check:
-                continue
-            view = newest if bound.rule.do.every_text else views.get(bound.scope)
+        for bound in policy.rules_for(stage):
+            view = newest if bound.every_text else views.get(bound.scope)
             if view is None:
                 covered = [i for i, text in enumerate(texts) if bound.scope.covers(text, stage)]
                 view = views[bound.scope] = View(signals, covered)
@@ -94,7 +74,7 @@ def _evaluate_rule(policy: BoundPolicy, bound: BoundRule, view: View, draft: Dra
     values = {i: condition.value(signals, i) for i in view.indexes}
     true = [i for i, value in values.items() if value]
     unknown = [i for i, value in values.items() if value is None]
-    if rule.do.every_text:
+    if bound.every_text:
         fires = bool(true) and len(true) == len(values)
         failed = unknown if len(true) + len(unknown) == len(values) else []
     else:

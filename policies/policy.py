@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, PrivateAttr, model_validator
@@ -58,6 +58,13 @@ class Scope:
 
     roles: frozenset[str]
     last_turn_only: bool
+    _hash: int = field(default=0, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.roles, self.last_turn_only)))
+
+    def __hash__(self) -> int:
+        return self._hash  # looked up for every rule of every request
 
     def covers(self, text: Text, stage: Stage) -> bool:
         if stage == "output":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -40,6 +40,11 @@ class BoundRule:
     rule: Rule
     condition: Bound
     scope: Scope
+    every_text: bool = field(init=False)
+    """The action's: it needs the whole of the newest turn to match."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "every_text", self.rule.do.every_text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,18 @@ class BoundPolicy:
 
     policy: Policy
     rules: tuple[BoundRule, ...]
+    _by_stage: dict[Stage, tuple[BoundRule, ...]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        stages: tuple[Stage, ...] = ("input", "output")
+        for stage in stages:
+            self._by_stage[stage] = tuple(b for b in self.rules if stage in b.rule.check)
+
+    def rules_for(self, stage: Stage) -> tuple[BoundRule, ...]:
+        """The rules that check a stage, in file order."""
+        return self._by_stage[stage]
 
     @property
     def id(self) -> str:
@@ -66,7 +83,7 @@ class BoundPolicy:
 
     def classifiers_for(self, stage: Stage) -> frozenset[str]:
         """Names of the classifiers that its rules need on input or on output."""
-        return _needed(bound for bound in self.rules if stage in bound.rule.check)
+        return _needed(self._by_stage[stage])
 
 
 def _needed(rules: Iterable[BoundRule]) -> frozenset[str]:

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from classifiers.types import Stage, Text
+from policies.attached import Attached
 from policies.decision import RANK, Decision
-from policies.schema import BoundPolicy
 from proxy import errors
 from proxy.config import RecordConfig
 from proxy.endpoints.base import Body, Endpoint, Usage
@@ -57,7 +57,7 @@ class Exchange:
     """The working state of one request. Filled by the pipeline, read for headers and the record."""
 
     call: Call
-    policies: tuple[BoundPolicy, ...]
+    policies: Attached
     decision_id: str = field(default_factory=lambda: f"dec_{secrets.token_hex(12)}")
     created: float = field(default_factory=time.time)
     started: float = field(default_factory=time.perf_counter)
@@ -88,7 +88,7 @@ class Exchange:
 
     def classifiers(self, stage: Stage) -> frozenset[str]:
         """The classifiers that the attached policies need in a stage."""
-        return frozenset[str]().union(*(policy.classifiers_for(stage) for policy in self.policies))
+        return self.policies.classifiers(stage)
 
     def failed(self, error: Exception) -> None:
         """The request ends with an error."""
@@ -161,7 +161,7 @@ class Accounts:
             action=exchange.action,
             status=exchange.status,
             ended=exchange.ended,
-            policies=tuple(policy.id for policy in exchange.policies),
+            policies=exchange.policies.ids,
             stages={name: stage(decision) for name, decision in exchange.decisions.items()},
             texts=len(exchange.texts),
             unscanned=tuple(exchange.unscanned),

@@ -8,28 +8,17 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from classifiers.types import Classification, Classifier, OperatingPoint, Prediction
+from classifiers.types import (
+    MODERATION,
+    Classification,
+    Classifier,
+    OperatingPoint,
+    Prediction,
+)
 from proxy.asgi import Ask
 from proxy.endpoints import ENDPOINTS
 from proxy.errors import InvalidRequest, NotFound, Unavailable
 from proxy.gateway import Gateway
-
-CATEGORIES = (
-    "harassment",
-    "harassment/threatening",
-    "hate",
-    "hate/threatening",
-    "illicit",
-    "illicit/violent",
-    "self-harm",
-    "self-harm/intent",
-    "self-harm/instructions",
-    "sexual",
-    "sexual/minors",
-    "violence",
-    "violence/graphic",
-)
-"""The keys that every moderation result has, in OpenAI's order."""
 
 FURTHER = ("jailbreak", "spam")
 """Classifiers whose labels stand beside the categories; they never set ``flagged``."""
@@ -47,7 +36,7 @@ async def moderations(gateway: Gateway, ask: Ask) -> dict[str, Any]:
     """
     texts = _moderation_inputs(ask.body.get("input"))
     known = gateway.engine.classifiers
-    if "safety" not in known or not set(CATEGORIES) <= set(known["safety"].labels):
+    if "safety" not in known or not set(MODERATION) <= set(known["safety"].labels):
         raise Unavailable(
             "No classifier for moderation is loaded; add the pack `safety`.", "no_classifier"
         )
@@ -98,12 +87,12 @@ def _moderation(
     matches: dict[str, bool] = {}
     for name, predictions in found.predictions.items():
         for p in predictions:
-            if name == "safety" or p.label not in CATEGORIES:
+            if name == "safety" or p.label not in MODERATION:
                 scores[p.label] = p.score
                 matches[p.label] = p.score >= thresholds[name][p.label]
-    order = [*CATEGORIES, *(label for label in scores if label not in CATEGORIES)]
+    order = [*MODERATION, *(label for label in scores if label not in MODERATION)]
     return {
-        "flagged": any(matches[label] for label in CATEGORIES),
+        "flagged": any(matches[label] for label in MODERATION),
         "categories": {label: matches[label] for label in order},
         "category_scores": {label: scores[label] for label in order},
         "category_applied_input_types": {label: ["text"] for label in order},

@@ -10,8 +10,7 @@ import orjson
 
 from classifiers.types import Classification, Stage, Text
 from policies.decision import Decision, Reply
-from policies.engine import apply_redactions, attached, evaluate, restorations, restore
-from policies.schema import BoundPolicy
+from policies.engine import apply_redactions, evaluate, restorations, restore
 from proxy import errors
 from proxy.asgi import Responder, log_unexpected
 from proxy.endpoints.base import Body, ReplyContext, put_string
@@ -28,8 +27,7 @@ _UNDECIDED = Classification({})
 
 async def handle(gateway: Gateway, call: Call, respond: Responder) -> None:
     """Guard one request, forward it or answer it here, and keep the record of it."""
-    policies = attached(gateway.policies.current, call.model, call.key)
-    exchange = Exchange(call, policies)
+    exchange = Exchange(call, gateway.policies.attached(call.model, call.key))
     try:
         await _answer(gateway, exchange, respond)
     except Exception as error:
@@ -89,7 +87,7 @@ async def _check(
 ) -> Decision:
     """Classify what some rule wants to know, and evaluate all rules."""
     names = exchange.classifiers(stage)
-    wanted = _in_scope(exchange.policies, stage, texts) if names else []
+    wanted = exchange.policies.in_scope(stage, texts) if names else []
     results = [_UNDECIDED] * len(texts)
     if wanted:
         with exchange.step(f"classify_{stage}"):
@@ -98,27 +96,13 @@ async def _check(
             results[index] = result
     with exchange.step(f"evaluate_{stage}"):
         return evaluate(
-            exchange.policies,
+            exchange.policies.policies,
             stage,
             texts,
             results,
             answerable=_answerable(texts, exchange.unscanned),
             taken=exchange.originals.keys(),
         )
-
-
-def _in_scope(policies: Sequence[BoundPolicy], stage: Stage, texts: Sequence[Text]) -> list[int]:
-    """Indexes of the texts that some rule looks at."""
-    # What a rule covers depends on these two alone, so that a long history costs no more.
-    covered: dict[tuple[str, bool], bool] = {}
-    for text in texts:
-        if (kind := (text.role, text.last_turn)) not in covered:
-            covered[kind] = any(
-                stage in bound.rule.check and bound.rule.covers(text, stage)
-                for policy in policies
-                for bound in policy.rules
-            )
-    return [i for i, text in enumerate(texts) if covered[text.role, text.last_turn]]
 
 
 def _answerable(texts: Sequence[Text], unscanned: Sequence[str]) -> bool:

@@ -15,6 +15,7 @@ import watchfiles
 
 from classifiers.types import Classification, Classifier
 from policies import schema, testing
+from policies.attached import Attached, attached
 from policies.schema import BoundPolicy, PolicyError
 from proxy.metrics import Metrics
 
@@ -80,6 +81,7 @@ class PolicyStore:
         metrics: Metrics,
     ) -> None:
         self.current: tuple[BoundPolicy, ...] = ()
+        self._attached: dict[tuple[str, str], Attached] = {}
         self._paths = tuple(paths)
         self._classifiers = classifiers
         self._classify = classify
@@ -94,8 +96,20 @@ class PolicyStore:
             PolicyError: the set has faults; the one in force stays.
         """
         with self._reloading:
-            self.current = load_set(self._paths, self._classifiers, self._classify, self._aliases)
-        self._metrics.set("doorman_policies_loaded", len(self.current))
+            loaded = load_set(self._paths, self._classifiers, self._classify, self._aliases)
+            # A new dictionary, so that a request that reads the old one mixes nothing up.
+            self.current, self._attached = loaded, {}
+        self._metrics.set("doorman_policies_loaded", len(loaded))
+
+    def attached(self, model: str, key: str) -> Attached:
+        """The policies in force for an alias and a key."""
+        known, policies = self._attached, self.current
+        found = known.get((model, key))
+        if found is None:
+            found = Attached(attached(policies, model, key))
+            if model in self._aliases:  # names that clients invent are not kept
+                known[model, key] = found
+        return found
 
     async def reload(self) -> bool:
         """Exchange the set in force if the files are good; never raises for their faults."""

@@ -19,11 +19,18 @@ import openai
 import uvicorn
 from aiohttp import web
 
-from classifiers.types import Batch, Kind, OperatingPoint, Prediction, Span, UnknownLabel
+from classifiers.types import (
+    MODERATION,
+    Batch,
+    Kind,
+    OperatingPoint,
+    Prediction,
+    Span,
+    UnknownLabel,
+)
 from proxy.app import create_app
 from proxy.config import Config, loads
 from proxy.ledger import Record
-from proxy.local import CATEGORIES
 
 T = TypeVar("T")
 WAIT = 10.0
@@ -67,7 +74,7 @@ class WordClassifier:
 
 def word_classifiers() -> list[WordClassifier]:
     """``guard``, ``intent``, ``topic``, ``pii`` and ``safety``."""
-    safety = dict.fromkeys(CATEGORIES, r"(?!)") | {"violence": r"\bkill\b", "hate": r"\bhateful\b"}
+    safety = dict.fromkeys(MODERATION, r"(?!)") | {"violence": r"\bkill\b", "hate": r"\bhateful\b"}
     return [
         WordClassifier("guard", {"attack": r"\battack\b", "secret": r"\bsecret\b"}),
         WordClassifier("intent", {"greeting": r"^hello\b", "thanks": r"^thanks\b"}, breaks=False),

@@ -10,7 +10,7 @@ import openai
 import pytest
 from gateway_kit import Door, ScriptedUpstream, StartGateway, WordClassifier
 
-from proxy.local import CATEGORIES
+from classifiers.types import MODERATION
 
 KEYS = "keys: [{name: app, key: key-of-app-1}, {name: lab, key: key-of-lab-1}]"
 ASK: dict[str, Any] = {"model": "default", "messages": [{"role": "user", "content": "hi"}]}
@@ -41,8 +41,8 @@ def test_moderations(shared_gateway: StartGateway) -> None:
     results = client.moderations.create(input=["I will kill you", "fine"]).results
     assert [result.flagged for result in results] == [True, False]
     categories = results[0].categories.model_dump(by_alias=True)
-    assert set(CATEGORIES) <= set(categories)
-    assert [label for label in CATEGORIES if categories[label]] == ["violence"]
+    assert set(MODERATION) <= set(categories)
+    assert [label for label in MODERATION if categories[label]] == ["violence"]
     assert results[0].category_scores.violence == 0.99
     assert client.moderations.create(input="hateful").results[0].categories.hate is True
 

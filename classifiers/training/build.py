@@ -26,6 +26,7 @@ from classifiers.training.fit import Fitted, fit, make_windows, truth_table
 from classifiers.training.recipes import LICENCES, RECIPES, Recipe
 from classifiers.types import Batch
 
+CARD = "README.md"
 MAX_CALIBRATION_ROWS = 12_000
 
 
@@ -57,9 +58,30 @@ def build(recipe: Recipe, data: Path, encoder: Encoder, cache: FeatureCache, tar
     windows = make_windows(train, encoder, cache, recipe.pooling)
     fitted = fit(train, recipe.labels, recipe.decision, windows)
     folder = target / recipe.name
+    manifest = _write(folder, recipe, encoder, train, fitted)
+    judged = judge(load_heads([folder], encoder)[0], rows, recipe)
+    manifest["metrics"] = {
+        "overall": judged.overall,
+        "by_label": judged.by_label,
+        "false_positives": {k: f"{n} of {m}" for k, (n, m) in judged.false_positives.items()},
+    }
+    write_card(folder / CARD, manifest)
+    write_manifest(folder, manifest)
+    seconds = time.perf_counter() - started
+    print(f"{recipe.name}: {len(train)} rows, {seconds:.0f} s, {judged.overall}")
+    for label, figures in judged.by_label.items():
+        print("   ", label, manifest["operating_points"][label]["threshold"], figures)
+    print("   ", judged.false_positives, flush=True)
+    return folder
+
+
+def _write(
+    folder: Path, recipe: Recipe, encoder: Encoder, train: Sequence[Row], fitted: Fitted
+) -> dict[str, Any]:
+    """Write the pack without its figures; returns what its manifest says."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / CARD).unlink(missing_ok=True)
     truth = truth_table(train, recipe.labels)
-    points = operating_points(recipe, train, fitted, truth)
     write_tensors(
         folder / "head.safetensors",
         {
@@ -84,29 +106,14 @@ def build(recipe: Recipe, data: Path, encoder: Encoder, cache: FeatureCache, tar
         "encoder": encoder.hash,
         "encoder_name": encoder.name,
         "encoder_share": dict(zip(recipe.labels, fitted.mix, strict=True)),
-        "operating_points": points,
+        "operating_points": operating_points(recipe, train, fitted, truth),
         "licence": "Apache-2.0",
         "sources": {
             name: {"rows": count, "licence": LICENCES[name]} for name, count in sources.items()
         },
     }
     write_manifest(folder, manifest)
-    judged = judge(load_heads([folder], encoder)[0], rows, recipe)
-    manifest["metrics"] = {
-        "overall": judged.overall,
-        "by_label": judged.by_label,
-        "false_positives": {k: f"{n} of {m}" for k, (n, m) in judged.false_positives.items()},
-    }
-    (folder / "README.md").unlink(missing_ok=True)
-    write_card(folder / "README.md", manifest)
-    write_manifest(folder, manifest)
-    print(
-        f"{recipe.name}: {len(train)} rows, {time.perf_counter() - started:.0f} s", judged.overall
-    )
-    for label, figures in judged.by_label.items():
-        print("   ", label, points[label]["threshold"], figures)
-    print("   ", judged.false_positives, flush=True)
-    return folder
+    return manifest
 
 
 def operating_points(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+FIGURES = ("precision", "recall", "f1", "f1_at_half", "average_precision")
 WEAK = 0.6
 """Labels whose F1 stays under this are called weak in the card."""
 
@@ -17,16 +18,26 @@ def write_card(path: Path, manifest: Mapping[str, Any]) -> None:
         path: file to write.
         manifest: the pack's manifest, with its metrics.
     """
-    metrics = manifest["metrics"]
-    lines = [
+    parts = (_head(manifest), _figures(manifest), _false_positives(manifest), _sources(manifest))
+    path.write_text("\n".join(line for part in parts for line in part) + "\n", "utf-8")
+
+
+def _head(manifest: Mapping[str, Any]) -> list[str]:
+    return [
         f"# {manifest['name']}",
         "",
         manifest["description"],
         "",
-        f"Linear head over {manifest['encoder_name']} and hashed n-grams; {manifest['decision']}, windows "
-        f"of long text pooled by {manifest['pooling']}. It knows English best. Licence of the weights: "
-        f"{manifest['licence']}.",
+        f"Linear head over {manifest['encoder_name']} and hashed n-grams; {manifest['decision']}, "
+        f"windows of long text pooled by {manifest['pooling']}. It knows English best. Licence of "
+        f"the weights: {manifest['licence']}.",
         "",
+    ]
+
+
+def _figures(manifest: Mapping[str, Any]) -> list[str]:
+    metrics = manifest["metrics"]
+    lines = [
         "## Labels, on rows it was not trained on (splits dev and test)",
         "",
         "The default threshold is the lowest that keeps the false-positive budget on held-out benign "
@@ -42,40 +53,39 @@ def write_card(path: Path, manifest: Mapping[str, Any]) -> None:
         if figures is None:
             lines.append(f"| {label} | 0 | {cut} | no held-out rows | | | | |")
             continue
-        cells = [
-            f"{figures[key]:.3f}"
-            for key in ("precision", "recall", "f1", "f1_at_half", "average_precision")
-        ]
-        lines.append(f"| {label} | {figures['rows']} | {cut} | {' | '.join(cells)} |")
-    weak = [
-        label
-        for label in manifest["labels"]
-        if metrics["by_label"].get(label, {"f1": 0.0})["f1"] < WEAK
-    ]
+        cells = " | ".join(f"{figures[key]:.3f}" for key in FIGURES)
+        lines.append(f"| {label} | {figures['rows']} | {cut} | {cells} |")
+    known = metrics["by_label"]
+    weak = [name for name in manifest["labels"] if known.get(name, {"f1": 0.0})["f1"] < WEAK]
     if weak:
         lines += ["", f"Weak labels (F1 under {WEAK} at the default threshold): {', '.join(weak)}."]
-    lines += ["", "Overall: " + ", ".join(f"{k} {v}" for k, v in metrics["overall"].items()) + "."]
-    if metrics["false_positives"]:
-        lines += [
-            "",
-            "## False positives at the default thresholds (any label, splits dev and test)",
-            "",
-            "| source | flagged |",
-            "|---|---|",
-            *(f"| {name} | {count} |" for name, count in metrics["false_positives"].items()),
-        ]
-    lines += [
+    overall = ", ".join(f"{key} {value}" for key, value in metrics["overall"].items())
+    return [*lines, "", f"Overall: {overall}.", ""]
+
+
+def _false_positives(manifest: Mapping[str, Any]) -> list[str]:
+    found = manifest["metrics"]["false_positives"]
+    if not found:
+        return []
+    return [
+        "## False positives at the default thresholds (any label, splits dev and test)",
         "",
+        "| source | flagged |",
+        "|---|---|",
+        *(f"| {name} | {count} |" for name, count in found.items()),
+        "",
+    ]
+
+
+def _sources(manifest: Mapping[str, Any]) -> list[str]:
+    rows = sorted(manifest["sources"].items())
+    return [
         "## Made of",
         "",
         "| source | rows | licence |",
         "|---|---|---|",
-        *(
-            f"| {name} | {source['rows']} | {source['licence']} |"
-            for name, source in sorted(manifest["sources"].items())
-        ),
+        *(f"| {name} | {source['rows']} | {source['licence']} |" for name, source in rows),
         "",
-        "`ours` are rows written for this project (`classifiers/training/rows`), documents joined from "
-        "the other sources, and documents with an attack put into them.",
+        "`ours` are rows written for this project (`classifiers/training/rows`), documents joined "
+        "from the other sources, and documents with an attack put into them.",
     ]
-    path.write_text("\n".join(lines) + "\n", "utf-8")

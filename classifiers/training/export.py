@@ -96,34 +96,15 @@ def export(
     Raises:
         ValueError: layers and layer_weights differ in length.
     """
-    import torch
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     if len(layers) != len(layer_weights):
         raise ValueError(f"{len(layers)} layers need as many weights, got {len(layer_weights)}")
     model = load_model(source)
-    wrapped = pooled_encoder(model, layers)
-    sample = torch.ones((2, 8), dtype=torch.int64)
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "plain.onnx"
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                wrapped,
-                (sample, sample),
-                str(plain),
-                input_names=["input_ids", "attention_mask"],
-                output_names=["pooled", "states"],
-                dynamic_axes={
-                    "input_ids": {0: "batch", 1: "tokens"},
-                    "attention_mask": {0: "batch", 1: "tokens"},
-                    "pooled": {0: "batch"},
-                    "states": {0: "batch", 1: "tokens"},
-                },
-                opset_version=17,
-                dynamo=False,
-            )
+        _to_onnx(pooled_encoder(model, layers), plain)
         quantize_dynamic(
             plain,
             target / "model.onnx",
@@ -152,6 +133,29 @@ def export(
             "stride_tokens": stride_tokens,
         },
     )
+
+
+def _to_onnx(model: Any, path: Path) -> None:
+    import torch
+
+    sample = torch.ones((2, 8), dtype=torch.int64)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            model,
+            (sample, sample),
+            str(path),
+            input_names=["input_ids", "attention_mask"],
+            output_names=["pooled", "states"],
+            dynamic_axes={
+                "input_ids": {0: "batch", 1: "tokens"},
+                "attention_mask": {0: "batch", 1: "tokens"},
+                "pooled": {0: "batch"},
+                "states": {0: "batch", 1: "tokens"},
+            },
+            opset_version=17,
+            dynamo=False,
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,10 +15,10 @@ from classifiers.training.data import Row
 from classifiers.training.recipes.common import LICENCES
 from classifiers.training.recipes.intent import INTENT, intent_rows
 from classifiers.training.recipes.jailbreak import jailbreak_rows
-from classifiers.training.recipes.safety import SAFETY, safety_rows
+from classifiers.training.recipes.safety import safety_rows
 from classifiers.training.recipes.spam import spam_rows
 from classifiers.training.recipes.topic import TOPIC, topic_rows
-from classifiers.types import Kind
+from classifiers.types import MODERATION, Kind
 
 __all__ = ["LICENCES", "RECIPES", "Recipe"]
 
@@ -51,7 +51,7 @@ RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
         Recipe(
-            "safety", SAFETY, "any_of", "max", safety_rows, 0.002, 0.3,
+            "safety", MODERATION, "any_of", "max", safety_rows, 0.002, 0.3,
             "Harmful content and harmful requests, by the category names of the public moderation interface.",
         ),
         Recipe(

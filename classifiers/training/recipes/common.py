@@ -158,4 +158,15 @@ def everyday_rows(data: Path) -> list[Row]:
         )
     rows += [row_of(r, NONE, "ours", weight=0.5, benign=True) for r in ours("intent")]
     rows += [row_of(r, NONE, "ours", benign=True) for r in ours("topic")]
+    rows += [row_of(r, NONE, "ours", benign=True) for r in ours("spam") if r["label"] == "ham"]
     return rows
+
+
+def messages(data: Path) -> list[Row]:
+    """Text messages between people, advertising among them: neither harmful nor an attack."""
+    source = "spam/sms_spam"
+    return list(
+        public(
+            data, source, lambda r: row_of(r, NONE, source, weight=0.7, benign=r["label"] == "ham")
+        )
+    )

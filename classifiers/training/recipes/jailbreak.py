@@ -11,6 +11,7 @@ from classifiers.training.recipes.common import (
     NONE,
     benign_rows,
     everyday_rows,
+    messages,
     ours,
     public,
     row_of,
@@ -55,7 +56,7 @@ def jailbreak_rows(data: Path) -> list[Row]:
     benign = benign_rows(data)
     rows += benign
     rows += injected_documents(rows, [row for row in benign if 200 < len(row.text) < 6000])
-    rows += everyday_rows(data)
+    rows += everyday_rows(data) + messages(data)
     # Harmful wishes are another classifier's: asked plainly, they attack no instruction.
     rows += [row_of(r, NONE, "ours", weight=0.5, benign=not r["labels"]) for r in ours("safety")]
     return without_duplicates(rows)

@@ -10,26 +10,12 @@ from classifiers.training.recipes.common import (
     NONE,
     benign_rows,
     everyday_rows,
+    messages,
     ours,
     public,
     row_of,
 )
-
-SAFETY = (
-    "harassment",
-    "harassment/threatening",
-    "hate",
-    "hate/threatening",
-    "illicit",
-    "illicit/violent",
-    "self-harm",
-    "self-harm/intent",
-    "self-harm/instructions",
-    "sexual",
-    "sexual/minors",
-    "violence",
-    "violence/graphic",
-)
+from classifiers.types import MODERATION
 
 
 def safety_rows(data: Path) -> list[Row]:
@@ -69,7 +55,7 @@ def safety_rows(data: Path) -> list[Row]:
         row_of(r, frozenset(r["labels"]), "ours", weight=2.0, benign=not r["labels"])
         for r in ours("safety")
     ]
-    rows += benign_rows(data) + everyday_rows(data)
+    rows += benign_rows(data) + everyday_rows(data) + messages(data)
     rows += [
         row_of(r, NONE, "ours", benign=True) for r in ours("jailbreak") if r["label"] == "benign"
     ]
@@ -109,4 +95,4 @@ def _harmful(item: dict[str, Any], source: str) -> Row | None:
     if not labels:
         labels, weight = frozenset({"illicit"}), 0.5
     unknown = set().union(*(_AKIN.get(label, set()) for label in labels)) - labels
-    return row_of(item, labels, source, known=frozenset(SAFETY) - unknown, weight=weight)
+    return row_of(item, labels, source, known=frozenset(MODERATION) - unknown, weight=weight)
