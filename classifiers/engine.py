@@ -65,6 +65,11 @@ class ClassifierEngine:
         self.texts_classified = 0
         """Texts that were not answered from memory, in total."""
 
+    @property
+    def waiting(self) -> int:
+        """Texts that no worker has taken up yet."""
+        return self._short.waiting + self._long.waiting
+
     async def classify(
         self, texts: Sequence[str], names: Collection[str] | None = None
     ) -> list[Classification]:

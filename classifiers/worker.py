@@ -54,6 +54,11 @@ class Worker(Generic[J, R]):
         self._closed = False
         self._thread: threading.Thread | None = None
 
+    @property
+    def waiting(self) -> int:
+        """Jobs that nobody works on yet."""
+        return len(self._waiting)
+
     def submit(self, jobs: Sequence[J]) -> list[Future[R]]:
         """Queue jobs; a future each, in order. A cancelled future's job is skipped.
 

@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-import classifiers.engine
+import classifiers.worker
 import proxy
 from classifiers.engine import EngineClosed, Overloaded
 from policies.decision import Cause, Decision
@@ -51,10 +51,10 @@ def test_every_exception_is_mapped() -> None:
     }
     engine = {
         value
-        for value in vars(classifiers.engine).values()
+        for value in vars(classifiers.worker).values()
         if isinstance(value, type)
         and issubclass(value, Exception)
-        and value.__module__ == "classifiers.engine"
+        and value.__module__ == "classifiers.worker"
     }
     assert InvalidRequest in mine
     assert Overloaded in engine

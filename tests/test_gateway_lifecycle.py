@@ -315,7 +315,7 @@ def test_overload_is_answered_at_once(gateway: StartGateway) -> None:
         working = pool.submit(ask, "one")
         assert Gated.entered.wait(WAIT)
         waiting = pool.submit(ask, "two")
-        until(lambda: len(door.app.state.gateway.engine._waiting) == 1)
+        until(lambda: door.app.state.gateway.engine.waiting == 1)
         refused = ask("three")
         Gated.gate.set()
         assert [working.result().status_code, waiting.result().status_code] == [200, 200]

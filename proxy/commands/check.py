@@ -14,6 +14,7 @@ from proxy.commands.output import (
     emit,
     faults,
     json_option,
+    one_blas_thread,
     read_config,
 )
 
@@ -41,6 +42,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Classify and decide as the gateway would. Exit status 0 whatever the decision."""
+    one_blas_thread()
     from classifiers.engine import ClassifierEngine
     from classifiers.types import Text
     from policies import schema

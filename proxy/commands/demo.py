@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from proxy.commands.output import CommandError, faults, json_option
+from proxy.commands.output import CommandError, faults, json_option, one_blas_thread
 from proxy.ledger import Record
 
 if TYPE_CHECKING:
@@ -119,6 +119,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit status 0; Ctrl-C ends the serving."""
+    one_blas_thread()
     from rich.console import Console
 
     ledger = Collected()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,16 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from proxy.config import Config
+
+
+def one_blas_thread() -> None:
+    """Keep numpy's linear algebra on one thread. To be called before numpy is imported.
+
+    The heads' products are small: waking other threads for them was measured to take up to 68 ms
+    where the product itself takes 0.07 ms (100 heads, 512 tokens, both cores busy).
+    """
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
 
 
 class CommandError(Exception):

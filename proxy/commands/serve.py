@@ -14,7 +14,13 @@ from collections.abc import Iterator
 from logging.handlers import QueueHandler, QueueListener
 from typing import TYPE_CHECKING
 
-from proxy.commands.output import CommandError, config_option, faults, read_config
+from proxy.commands.output import (
+    CommandError,
+    config_option,
+    faults,
+    one_blas_thread,
+    read_config,
+)
 
 if TYPE_CHECKING:
     from proxy.config import Config
@@ -31,6 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve. Everything that can be wrong with config and policies is said before the port opens."""
+    one_blas_thread()
     import uvicorn
 
     from proxy.app import create_app
