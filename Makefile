@@ -54,6 +54,7 @@ packs: $(VENV)/.dev ## Retrain every shipped pack (DATA=folder of the public dat
 lock: $(VENV)/.dev ## Renew the lock files after a change of the dependencies
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes -q --custom-compile-command "make lock" -o requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes -q --custom-compile-command "make lock" -c requirements.lock -o requirements-dev.lock
+	printf 'transformers>=4.57\nonnx>=1.17\n' | $(BIN)/uv pip compile - --universal --python-version 3.11 --generate-hashes -q --custom-compile-command "make lock" -c requirements-dev.lock -o requirements-train.lock
 
 clean: ## Remove the environment and what tools left behind
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -176,14 +176,14 @@ def judge(classifier: HeadClassifier, rows: Sequence[Row], recipe: Recipe) -> Ju
         overall["accuracy"] = round(float((scores.argmax(1) == truth.argmax(1)).mean()), 4)
     overall["macro_f1"] = round(float(np.mean([f["f1"] for f in by_label.values()])), 4)
     flagged = np.any(scores >= cuts, axis=1)
+    groups: dict[str, list[int]] = {}
+    for index, row in enumerate(held):
+        if row.benign:
+            groups.setdefault(row.source, []).append(index)
+        elif not row.labels and row.known is None:
+            groups.setdefault(f"{row.source}, near misses", []).append(index)
     false_positives = {
-        source: (
-            int(
-                sum(flagged[i] for i, row in enumerate(held) if row.benign and row.source == source)
-            ),
-            sum(row.benign and row.source == source for row in held),
-        )
-        for source in sorted({row.source for row in held if row.benign})
+        name: (int(flagged[own].sum()), len(own)) for name, own in sorted(groups.items())
     }
     return Judged(by_label, overall, false_positives if recipe.decision == "any_of" else {})
 

@@ -30,6 +30,8 @@ class Row:
         weight: factor in the loss.
         focus: the characters that carry the label; windows elsewhere are innocent. None: anywhere.
         benign: an ordinary text that no policy should stop; such rows make the false-positive rate.
+            Near misses, written to look like what is looked for, are not: they train, and are
+            reported apart.
     """
 
     text: str = field(repr=False)

@@ -92,7 +92,7 @@ def benign_rows(data: Path) -> list[Row]:
         rows += public(data, source, lambda r, s=source: row_of(r, NONE, s, benign=True))  # type: ignore[misc]
     source = "injection/llmail_benign_emails"
     rows += public(data, source, lambda r: row_of(r, NONE, source, benign=True))
-    rows += [row_of(r, NONE, "ours", benign=True) for r in ours("benign")]
+    rows += [row_of(r, NONE, "ours", benign=r["kind"] != "alarming_word") for r in ours("benign")]
     rows += long_documents(rows)
     return rows
 
@@ -158,7 +158,11 @@ def everyday_rows(data: Path) -> list[Row]:
         )
     rows += [row_of(r, NONE, "ours", weight=0.5, benign=True) for r in ours("intent")]
     rows += [row_of(r, NONE, "ours", benign=True) for r in ours("topic")]
-    rows += [row_of(r, NONE, "ours", benign=True) for r in ours("spam") if r["label"] == "ham"]
+    rows += [
+        row_of(r, NONE, "ours", benign="near" not in r["kind"])
+        for r in ours("spam")
+        if r["label"] == "ham"
+    ]
     return rows
 
 

@@ -49,7 +49,7 @@ def jailbreak_rows(data: Path) -> list[Row]:
             hit if r["label"] == "jailbreak" else NONE,
             "ours",
             weight=2.0,
-            benign=r["label"] == "benign",
+            benign=r["kind"] == "ordinary",  # the others look like attacks on purpose
         )
         for r in own
     ]
@@ -58,7 +58,9 @@ def jailbreak_rows(data: Path) -> list[Row]:
     rows += injected_documents(rows, [row for row in benign if 200 < len(row.text) < 6000])
     rows += everyday_rows(data) + messages(data)
     # Harmful wishes are another classifier's: asked plainly, they attack no instruction.
-    rows += [row_of(r, NONE, "ours", weight=0.5, benign=not r["labels"]) for r in ours("safety")]
+    rows += [
+        row_of(r, NONE, "ours", weight=0.5, benign=r["kind"] == "everyday") for r in ours("safety")
+    ]
     return without_duplicates(rows)
 
 

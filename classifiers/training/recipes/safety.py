@@ -52,7 +52,7 @@ def safety_rows(data: Path) -> list[Row]:
         ),
     )
     rows += [
-        row_of(r, frozenset(r["labels"]), "ours", weight=2.0, benign=not r["labels"])
+        row_of(r, frozenset(r["labels"]), "ours", weight=2.0, benign=r["kind"] == "everyday")
         for r in ours("safety")
     ]
     rows += benign_rows(data) + everyday_rows(data) + messages(data)

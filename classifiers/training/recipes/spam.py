@@ -28,9 +28,6 @@ def spam_rows(data: Path) -> list[Row]:
             ),
         )
     )
-    rows += [
-        row_of(r, hit if r["label"] == "spam" else NONE, "ours", benign=r["label"] == "ham")
-        for r in ours("spam")
-    ]
+    rows += [row_of(r, hit, "ours") for r in ours("spam") if r["label"] == "spam"]
     rows += benign_rows(data) + everyday_rows(data)
     return without_duplicates(rows)
