@@ -210,25 +210,28 @@ def pool_max(logits: Wide, owner: npt.NDArray[np.int64], rows: int) -> Wide:
 def calibrate(
     logits: Wide, truth: npt.NDArray[np.int8], weights: Wide, decision: Kind
 ) -> tuple[float, float, Wide]:
-    """Scale and shift that make held-out logits probabilities (Platt 1999; for ``one_of`` a temperature
-    alone, Guo et al. 2017).
+    """Scale and shift that make held-out logits probabilities: Platt 1999, with his smoothed targets, so
+    that separable rows do not claim certainty; for ``one_of`` a temperature alone (Guo et al. 2017).
 
     Returns:
         The weighted mean log loss, the scale (> 0) and the shift by label.
     """
     if decision == "one_of":
-        right = truth.argmax(axis=1)
+        right, doubt = truth.argmax(axis=1), 1 / (len(truth) + 2)
 
         def loss_one(p: Wide) -> float:
             scaled = logits * np.exp(p[0])
             top = scaled.max(axis=1)
             total = top + np.log(np.exp(scaled - top[:, None]).sum(axis=1))
-            return float(np.average(total - scaled[np.arange(len(right)), right], weights=weights))
+            own = scaled[np.arange(len(right)), right] * (1 - doubt) + scaled.mean(axis=1) * doubt
+            return float(np.average(total - own, weights=weights))
 
         found = minimize(loss_one, np.zeros(1), method="Nelder-Mead")
         return float(found.fun), float(np.exp(found.x[0])), np.zeros(logits.shape[1])
     known = truth[:, 0] >= 0
-    x, y, w = logits[known, 0], truth[known, 0], weights[known]
+    x, w = logits[known, 0], weights[known]
+    positive = truth[known, 0] == 1
+    y = np.where(positive, 1 - 1 / (positive.sum() + 2), 1 / ((~positive).sum() + 2))
 
     def loss_any(p: Wide) -> float:
         z = x * np.exp(p[0]) + p[1]
