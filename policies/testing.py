@@ -11,6 +11,7 @@ from policies.engine import evaluate
 from policies.policy import Case
 from policies.schema import BoundPolicy, BoundRule
 from policies.signals import Signals
+from policies.turns import newest_turn
 
 Classify = Callable[[Sequence[str], Collection[str]], list[Classification]]
 """Texts and names of classifiers to one classification per text."""
@@ -81,7 +82,7 @@ def _input(case: Case) -> list[Text]:
     ]
     if case.messages is not None:
         messages = [(message.role, message.content) for message in case.messages]
-    newest = _newest([role for role, _ in messages])
+    newest = newest_turn([role for role, _ in messages])
     texts: list[Text] = []
     for turn, (role, parts) in enumerate(messages):
         for index, content in enumerate(parts):
@@ -89,22 +90,6 @@ def _input(case: Case) -> list[Text]:
             address = ("messages", turn, "content", *part)
             texts.append(Text(content, role, address, "input", turn, turn in newest))
     return texts
-
-
-def _newest(roles: Sequence[str]) -> set[int]:
-    """The last messages of one speaker; the operator's instructions in between end no turn, and
-    after the assistant's words nothing is new."""
-    turn: set[int] = set()
-    speaker = ""
-    for index in reversed(range(len(roles))):
-        role = roles[index]
-        if role in ("system", "developer"):
-            continue
-        if role == "assistant" or (speaker and role != speaker):
-            break
-        speaker = role
-        turn.add(index)
-    return turn
 
 
 def _output(case: Case) -> list[Text]:

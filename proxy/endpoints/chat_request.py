@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from classifiers.types import Text
+from policies.turns import newest_turn
 from proxy.endpoints import leaves
 from proxy.endpoints.base import Body
 from proxy.errors import InvalidRequest
@@ -79,7 +80,7 @@ def texts(body: Body) -> list[Text]:
 
 def _message_texts(messages: Sequence[Any]) -> list[Text]:
     roles = [_role(message) for message in messages]
-    last = _last_turn(roles)
+    last = newest_turn(roles)
     return [
         Text(string, roles[turn], address, "input", turn=turn, last_turn=turn in last)
         for turn, message in enumerate(messages)
@@ -91,25 +92,6 @@ def _role(message: Any) -> str:
     """The role of a message; one that is not known counts as the user's, see FIELD_ROLES."""
     role = message.get("role") if isinstance(message, dict) else None
     return role if isinstance(role, str) and role in ROLES else "user"
-
-
-def _last_turn(roles: Sequence[str]) -> set[int]:
-    """Indexes of the newest turn: the last messages of one role, user, tool or function.
-
-    Instructions of the operator between or after them do not end a turn. After an assistant
-    message (a prefilled answer) nothing is new.
-    """
-    turn: set[int] = set()
-    speaker = ""
-    for index in range(len(roles) - 1, -1, -1):
-        role = roles[index]
-        if role in ("system", "developer"):
-            continue
-        if role == "assistant" or (speaker and role != speaker):
-            break
-        speaker = role
-        turn.add(index)
-    return turn
 
 
 def _validate_n(n: Any) -> None:

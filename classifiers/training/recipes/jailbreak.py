@@ -49,7 +49,7 @@ def jailbreak_rows(data: Path) -> list[Row]:
             hit if r["label"] == "jailbreak" else NONE,
             "ours",
             weight=2.0,
-            benign=r["kind"] == "ordinary",  # the others look like attacks on purpose
+            benign=r["kind"] in ("ordinary", "roleplay"),  # the others look like attacks
         )
         for r in own
     ]
