@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 DATA ?= ../shared/data
 CONFIG ?=
 ONESHOT ?=
+# A port of your own counts for serve too; without one, its config's does.
+SERVE_PORT := $(PORT)
 PORT ?= 8080
 
 .PHONY: help demo serve test check fmt bench docs packs lock clean
@@ -25,8 +27,8 @@ $(VENV)/.dev: $(VENV)/.serve requirements-dev.lock
 demo: $(VENV)/.serve ## Start the gateway, send real conversations, show what was decided (ONESHOT=1: then stop)
 	$(BIN)/doorman demo --port $(PORT) $(if $(ONESHOT),--oneshot)
 
-serve: $(VENV)/.serve ## Start the gateway on 127.0.0.1:8080 (CONFIG=config.yaml for your own settings)
-	$(BIN)/doorman serve $(if $(CONFIG),--config $(CONFIG))
+serve: $(VENV)/.serve ## Start the gateway on 127.0.0.1:8080 (PORT=8081; CONFIG=config.yaml for your own settings)
+	$(BIN)/doorman serve $(if $(CONFIG),--config $(CONFIG)) $(if $(SERVE_PORT),--port $(SERVE_PORT))
 
 test: $(VENV)/.dev ## Run the tests
 	$(BIN)/python -m pytest -q

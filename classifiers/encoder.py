@@ -7,9 +7,11 @@ weight, concatenated.
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,11 @@ from classifiers.packs import PackError, read_pack
 Array = npt.NDArray[np.float32]
 
 
+NEEDS = ("name", "layers", "layer_weights", "width", "window_tokens", "stride_tokens")
+WINDOW_SCHEME = "stretches and sentences"
+"""How text is cut into windows. Part of the manifest, since heads are trained for one way."""
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """A stretch of one text that the encoder reads at once.
@@ -32,6 +39,8 @@ class Window:
         start, end: characters of the text that it covers.
         ids: token ids, the two special tokens included.
         offsets: (start, end) of each token in characters; the special tokens have (0, 0).
+        sentence: it is a single sentence, read once more without its neighbours; the windows that
+            are none cover the whole text.
     """
 
     text: int
@@ -39,6 +48,7 @@ class Window:
     end: int
     ids: tuple[int, ...]
     offsets: tuple[tuple[int, int], ...]
+    sentence: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +72,13 @@ class Encoder:
     """
 
     def __init__(self, folder: Path, *, threads: int = 1) -> None:
-        manifest = read_pack(folder, kind="encoder")
+        manifest = read_pack(
+            folder, kind="encoder", needs=NEEDS, files=("model.onnx", "tokenizer.json")
+        )
+        if manifest.get("window_scheme") != WINDOW_SCHEME:
+            raise PackError(
+                f"{folder}: made for another way of cutting windows; export the encoder anew"
+            )
         self.folder = folder
         self.name = str(manifest["name"])
         self.hash = str(manifest["hash"])
@@ -94,26 +110,22 @@ class Encoder:
         return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def windows(self, texts: Sequence[str]) -> tuple[Window, ...]:
-        """Cut texts into windows: at least one each, the last one flush with the end of the text."""
+        """Cut texts into windows, twice.
+
+        First the whole text in overlapping stretches, at least one, the last flush with the end.
+        Then, where a text has several sentences, each of them alone: averaged with innocent
+        neighbours, one harmful sentence would not stand out.
+        """
         found: list[Window] = []
         # Lone surrogates cannot be tokenised; they carry no meaning, so a placeholder stands in.
         clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
-        for index, encoding in enumerate(
-            self._tokenizer.encode_batch(clean, add_special_tokens=False)
-        ):
-            ids, offsets = encoding.ids, encoding.offsets
-            for first in self._starts(len(ids)):
-                last = min(first + self._content, len(ids))
-                inside = offsets[first:last]
-                found.append(
-                    Window(
-                        text=index,
-                        start=0 if first == 0 else inside[0][0],
-                        end=len(texts[index]) if last == len(ids) else inside[-1][1],
-                        ids=(self._cls, *ids[first:last], self._sep),
-                        offsets=((0, 0), *inside, (0, 0)),
-                    )
-                )
+        encodings = self._tokenizer.encode_batch(clean, add_special_tokens=False)
+        for index, (text, encoding) in enumerate(zip(texts, encodings, strict=True)):
+            found += self._stretches(index, text, encoding)
+            for first, last in sentences(text, encoding.offsets):
+                for start in self._starts(last - first):
+                    stop = min(first + start + self._content, last)
+                    found.append(self._window(index, encoding, first + start, stop, sentence=True))
         return tuple(found)
 
     def encode(self, texts: Sequence[str]) -> Encoded:
@@ -149,6 +161,31 @@ class Encoder:
             raise PackError(f"{self.folder}: the tokenizer has no {token} token")
         return int(number)
 
+    def _stretches(self, index: int, text: str, encoding: Any) -> list[Window]:
+        """The whole text in overlapping windows; between them no character is left out."""
+        tokens = len(encoding.ids)
+        found = []
+        for first in self._starts(tokens):
+            last = min(first + self._content, tokens)
+            window = self._window(index, encoding, first, last)
+            start = 0 if first == 0 else window.start
+            end = len(text) if last == tokens else window.end
+            found.append(replace(window, start=start, end=end))
+        return found
+
+    def _window(
+        self, index: int, encoding: Any, first: int, last: int, *, sentence: bool = False
+    ) -> Window:
+        offsets = encoding.offsets[first:last]
+        return Window(
+            text=index,
+            start=offsets[0][0] if offsets else 0,
+            end=offsets[-1][1] if offsets else 0,
+            ids=(self._cls, *encoding.ids[first:last], self._sep),
+            offsets=((0, 0), *offsets, (0, 0)),
+            sentence=sentence,
+        )
+
     def _starts(self, tokens: int) -> list[int]:
         if tokens <= self._content:
             return [0]
@@ -171,3 +208,35 @@ class Encoder:
         scaled = pooled / np.maximum(norms, 1e-12) * self.layer_weights[:, None]
         joined: Array = scaled.reshape(len(pooled), self.features)
         return joined
+
+
+_BREAK = re.compile(
+    r"[.!?。！？؟।]+[\"')\]]*(?=\s)|[。！？]|[\n\r]+|</?[a-zA-Z!][^<>]{0,200}>|-->|[\"'][ \t]*[,:}\]]"
+)
+"""Where a sentence ends: its full stop, a line, a tag, or a string within JSON."""
+_SHORTEST = 4
+"""Tokens; shorter pieces ("1.", "Dr.") belong to what follows them."""
+
+
+def sentences(text: str, offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The sentences of a text as (first, last) indexes of its tokens; none if it is a single one.
+
+    Args:
+        text: the text.
+        offsets: (start, end) of each token in characters, ascending.
+    """
+    starts = [start for start, _ in offsets]
+    found: list[tuple[int, int]] = []
+    first = 0
+    for match in _BREAK.finditer(text):
+        last = bisect_left(starts, match.end())
+        if last - first >= _SHORTEST:
+            found.append((first, last))
+            first = last
+    if not found or found[-1][1] == len(starts):
+        return found if len(found) > 1 else []
+    if len(starts) - first < _SHORTEST:
+        found[-1] = (found[-1][0], len(starts))  # a short rest belongs to what stands before it
+    else:
+        found.append((first, len(starts)))
+    return found if len(found) > 1 else []

@@ -22,6 +22,8 @@ __all__ = ["ClassifierEngine", "EngineClosed", "Overloaded"]
 Outcome = tuple[Prediction, ...] | str
 """Predictions of one classifier on one text, or the one-line reason why there are none."""
 
+LARGEST = 1000
+"""Room that one result may take in the cache; larger ones are not remembered."""
 LONG = 4000
 """Texts of more characters wait in a line of their own, so that nobody waits behind a book."""
 
@@ -34,7 +36,8 @@ class ClassifierEngine:
 
     Args:
         classifiers: each with a name of its own.
-        cache_entries: how many (text, classifier) results are remembered; least recently used go.
+        cache_entries: how many (text, classifier) results are remembered, large ones counting for
+            several; the least recently used go first.
         max_waiting: texts that may wait for the worker before :class:`Overloaded` is raised.
         max_batch: texts handed to the classifiers at once.
     """
@@ -52,7 +55,9 @@ class ClassifierEngine:
             if classifier.name in self.classifiers:
                 raise ValueError(f"two classifiers are named {classifier.name!r}; rename one")
             self.classifiers[classifier.name] = classifier
-        self._cache: LRUCache[tuple[bytes, str], tuple[Prediction, ...]] = LRUCache(cache_entries)
+        self._cache: LRUCache[tuple[bytes, str], tuple[Prediction, ...]] = LRUCache(
+            max(cache_entries, LARGEST), getsizeof=_size
+        )
         self._cache_lock = threading.Lock()
         self._short: Worker[_Job, dict[str, Outcome]] = Worker(
             "classifier", self._predict, max_waiting=max_waiting, max_batch=max_batch
@@ -145,8 +150,9 @@ class ClassifierEngine:
                     errors[name] = outcome
                 else:
                     predictions[name] = outcome
-                    with self._cache_lock:
-                        self._cache[(key, name)] = outcome
+                    if _size(outcome) <= LARGEST:
+                        with self._cache_lock:
+                            self._cache[(key, name)] = outcome
             ordered = {name: predictions[name] for name in wanted if name in predictions}
             found[key] = Classification(ordered, errors, cached=key not in computed)
         return [found[key] for key in plan.keys]
@@ -155,9 +161,15 @@ class ClassifierEngine:
         futures: dict[bytes, Future[dict[str, Outcome]]] = {}
         for worker, is_long in ((self._short, False), (self._long, True)):
             keys = [key for key, (text, _) in missing.items() if (len(text) > LONG) is is_long]
-            if keys:
+            if not keys:
+                continue
+            try:
                 submitted = worker.submit([missing[key] for key in keys])
-                futures.update(zip(keys, submitted, strict=True))
+            except Exception:
+                for future in futures.values():
+                    future.cancel()  # nobody will ask for these
+                raise
+            futures.update(zip(keys, submitted, strict=True))
         return futures
 
     # -- on the worker threads --------------------------------------------------------------------
@@ -202,6 +214,11 @@ class _Plan:
         self.keys = keys
         self.known: dict[bytes, dict[str, tuple[Prediction, ...]]] = {}
         self.submitted: dict[bytes, Future[dict[str, Outcome]]] = {}
+
+
+def _size(found: tuple[Prediction, ...]) -> int:
+    """What a result counts for in the cache: one, and more where a classifier found very much."""
+    return 1 + len(found) // 16
 
 
 def _key(text: str) -> bytes:

@@ -31,6 +31,8 @@ from classifiers.types import (
 Array = npt.NDArray[np.float32]
 Scores = npt.NDArray[np.float64]
 POOLINGS = ("max", "mean")
+NEEDS = ("name", "labels", "decision", "pooling", "encoder", "operating_points")
+FILES = ("head.safetensors", "calibration.safetensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class Head:
     """
 
     def __init__(self, folder: Path, encoder: Encoder) -> None:
-        manifest = read_pack(folder, kind="head")
+        manifest = read_pack(folder, kind="head", needs=NEEDS, files=FILES)
         if manifest["encoder"] != encoder.hash:
             raise PackError(
                 f"{folder}: made for encoder {str(manifest['encoder'])[:12]}, this one is "
@@ -87,6 +89,8 @@ class Head:
         self.pooling = str(manifest["pooling"])
         if self.decision not in ("one_of", "any_of") or self.pooling not in POOLINGS:
             raise PackError(f"{folder}: decision {self.decision!r} with pooling {self.pooling!r}")
+        if missing := set(self.labels) - set(manifest["operating_points"]):
+            raise PackError(f"{folder}: no operating point for {', '.join(sorted(missing))}")
         tensors = read_tensors(folder / "head.safetensors")
         self.bias = self._tensor(folder, tensors, "bias", (len(self.labels),))
         self.weight = self._tensor(folder, tensors, "encoder", (encoder.features, len(self.labels)))
@@ -94,7 +98,7 @@ class Head:
             folder, tensors, "lexical", (lexical.BUCKETS, len(self.labels)), np.float16
         )
         held_out = read_tensors(folder / "calibration.safetensors")
-        rows = len(held_out["logits"])
+        rows = len(held_out.get("logits", ()))
         logits = self._tensor(folder, held_out, "logits", (rows, len(self.labels)))
         self.calibration_scores = probabilities(logits, self.decision)
         self.calibration_truth = self._tensor(
@@ -227,7 +231,9 @@ class HeadClassifier:
             batch_logits = batch.shared((self._stack, "logits"), self._stack.logits)
             rows = [int(np.argmax(batch_logits[:, column]))]
         else:
-            rows = [r for r in rows if views.encoded.windows[r].text == len(views.forms) - 1]
+            windows = views.encoded.windows
+            last = len(views.forms) - 1
+            rows = [r for r in rows if windows[r].text == last and not windows[r].sentence]
         shares: dict[tuple[int, int], float] = {}
         for row in rows:
             window = views.encoded.windows[row]
@@ -257,8 +263,9 @@ class HeadClassifier:
             highest: Array = logits.max(axis=0)
             return highest
         # The plain form stands last: averaged with the raw one, a disguise would halve the evidence.
-        last = views.encoded.windows[rows[-1]].text
-        own = [i for i, row in enumerate(rows) if views.encoded.windows[row].text == last]
+        windows = [views.encoded.windows[row] for row in rows]
+        last = windows[-1].text
+        own = [i for i, w in enumerate(windows) if w.text == last and not w.sentence]
         average: Array = logits[own].mean(axis=0)
         return average
 

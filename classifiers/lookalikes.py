@@ -18,11 +18,16 @@ Edit = tuple[int, int, str]
 # -- invisible characters ----------------------------------------------------------------------------
 
 _INVISIBLE = (
+    "\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f"
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
-    "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb"
+    "\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffc"
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
-_MARKS = "\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"
+_LINE_ENDS = "\x0b\x1c-\x1f\x85\u2028\u2029"
+"""White space that the ``\\s`` of RE2 does not know; U+1680 becomes a space like all its kin."""
+_MARKS = (
+    "\u0300-\u034e\u0350-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"
+)
 _OVERLAYS = frozenset(
     "\u0334\u0335\u0336\u0337\u0338\u0489\u20d2\u20d3\u20d8\u20dd\u20de\u20e5\u20e6\u20eb"
 )
@@ -73,13 +78,62 @@ _LATIN_LETTER = re.compile("[A-Za-z]")
 _WORD = re.compile(rf"(?:[^\W\d_]+[{_MARKS}]*)+")
 
 _CLUSTER = re.compile(
-    rf"[{_TAGS}]+|[{_INVISIBLE}]+|[^{_MARKS}{_INVISIBLE}][{_MARKS}]+|[{_MARKS}]+|[^\x00-\x7f]"
+    rf"[{_TAGS}]+|[{_INVISIBLE}]+|[^{_MARKS}{_INVISIBLE}][{_MARKS}]+|[{_MARKS}]+"
+    rf"|[{_LINE_ENDS}]|[^\x00-\x7f]"
 )
-_REMARKABLE = re2.compile(f"[{_INVISIBLE}{_MARKS}\U0001f150-\U0001f189\u2010-\u2012\u2043]")
+_CONTROLS = re2.compile("[\\x00-\\x08\\x0b\\x0e-\\x1f\\x7f]")
+_REMARKABLE = re2.compile(
+    f"[{_INVISIBLE}{_LINE_ENDS}{_MARKS}\u1680\U0001f150-\U0001f189\u2010-\u2012\u2043]"
+)
+
+
+_PADDING = rf"[\s{_INVISIBLE}{_MARKS}{_LINE_ENDS}]"
+_PADDED = re.compile(rf"{_PADDING}{{3}}|([^\W\d_])\1{{8}}|[{_INVISIBLE}]")
+_LONG_RUN = re.compile(rf"({_PADDING}{{8}}){_PADDING}+|(([^\W\d_])\3{{7}})\3+")
+_VISIBLE = re.compile(rf"[^\s{_INVISIBLE}{_MARKS}{_LINE_ENDS}]")
+
+
+def without_padding(text: str) -> str:
+    """A text whose runs of white space, invisible characters, marks or one letter are cut to eight.
+
+    A run keeps a blank if it had one, so words stay apart. Long runs push what belongs together
+    apart; for a reader who has seen the run its length says nothing.
+    """
+    if _PADDED.search(text) is None:
+        return text
+    return _LONG_RUN.sub(_cut_run, text)
+
+
+def _cut_run(run: re.Match[str]) -> str:
+    kept: str = run[1] or run[2]
+    if run[1] and not any(map(str.isspace, kept)):
+        kept += next((c for c in run.group() if c.isspace()), "")
+    return kept
+
+
+def visible_tail(text: str, length: int) -> int:
+    """Where the last ``length`` characters of a text begin, if padding does not count."""
+    if length <= 0:
+        return len(text)
+    start = max(0, len(text) - length)
+    if start == 0 or _PADDED.search(text, start) is None:
+        return start
+    begins = [found.start() for found in _VISIBLE.finditer(text)]
+    return begins[-length] if len(begins) >= length else 0
+
+
+_ENDS_IN_WORD = re.compile(rf"\w[{_INVISIBLE}{_MARKS}]*\Z")
+
+
+def ends_in_word(text: str) -> bool:
+    """Whether more of its last word may follow a text."""
+    return _ENDS_IN_WORD.search(text, max(0, len(text) - 1_000)) is not None
 
 
 def needs_character_pass(text: str) -> bool:
     """Whether :func:`character_edits` could find anything: false for ordinary text, in one scan."""
+    if text.isascii():
+        return _CONTROLS.search(text) is not None
     data = text.encode("utf-8", "replace")
     return _REMARKABLE.search(data) is not None or not unicodedata.is_normalized("NFKC", text)
 
@@ -117,11 +171,13 @@ def _cluster(cluster: str) -> str:
         return cluster
     if cluster in _DASHES:
         return "-"
+    if cluster in "\x0b\x1c\x1d\x1e\x1f\x85\u2028\u2029":
+        return "\n"
     if cluster in _SQUARED:
         return _SQUARED[cluster]
     if len(cluster) == 1:
         folded = unicodedata.normalize("NFKC", cluster)
-        return " " if folded.strip() == "" and cluster not in "\x85\u2028\u2029" else folded
+        return " " if folded.strip() == "" else folded
     base, marks = cluster[0], cluster[1:]
     if base in "#*0123456789" and marks == "\u20e3":
         return cluster  # keycap emoji
@@ -171,6 +227,8 @@ def _belongs(run: str, before: str, after: str) -> bool:
             return True
     if run in _JOINERS:
         return _is_joining(before) and (not after or _is_joining(after) or not after.isalnum())
+    if run.strip("\u2800") == "" and any("\u2801" <= c <= "\u28ff" for c in (before, after)):
+        return True  # the space of Braille
     if run in _DIRECTION_MARKS:
         return any(c and unicodedata.bidirectional(c) in {"R", "AL"} for c in (before, after))
     return False

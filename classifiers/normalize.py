@@ -78,12 +78,12 @@ def plain(text: str, *, words: bool = True) -> Plain:
     Returns:
         The plain text. Applying ``plain`` to it again changes nothing.
     """
-    if text.isascii() and not (words and _suspicious(text)):
+    if text.isascii() and not needs_character_pass(text) and not (words and _suspicious(text)):
         return Plain(text, False, len(text))
     state = _State(text)
     for _ in range(_MAX_ROUNDS):
         before = state.text
-        if not state.text.isascii() and needs_character_pass(state.text):
+        if needs_character_pass(state.text):
             state.apply(character_edits(state.text))
         if words:
             if not state.text.isascii():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +59,16 @@ def write_manifest(folder: Path, content: Mapping[str, Any]) -> Path:
     return path
 
 
-def read_pack(folder: Path, *, kind: str) -> dict[str, Any]:
+def read_pack(
+    folder: Path, *, kind: str, needs: Sequence[str] = (), files: Sequence[str] = ()
+) -> dict[str, Any]:
     """Read and verify a pack's manifest and the hashes of its files.
+
+    Args:
+        folder: the pack.
+        kind: what it has to be.
+        needs: keys that the manifest must have.
+        files: files that the manifest must vouch for.
 
     Raises:
         PackError: no pack there, of another kind or format, or a file that was changed.
@@ -81,7 +89,13 @@ def read_pack(folder: Path, *, kind: str) -> dict[str, Any]:
         raise PackError(f"{path}: a pack of kind {manifest.get('kind')!r}, {kind!r} is needed here")
     if manifest.get("hash") != _own_hash(manifest):
         raise PackError(f"{path}: changed since it was made (its hash differs); rebuild the pack")
-    for name, digest in manifest["files"].items():
+    listed = manifest.get("files")
+    if not isinstance(listed, dict) or (unlisted := set(files) - set(listed)):
+        what = "its files" if not isinstance(listed, dict) else ", ".join(sorted(unlisted))
+        raise PackError(f"{path}: does not vouch for {what}; rebuild the pack")
+    if lacking := [key for key in needs if key not in manifest]:
+        raise PackError(f"{path}: {', '.join(lacking)} missing; rebuild the pack")
+    for name, digest in listed.items():
         if Path(name).name != name:
             raise PackError(f"{path}: file name {name!r} points outside the pack")
         file = folder / name

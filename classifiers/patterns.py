@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 
 import re2
@@ -45,24 +47,26 @@ Word = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"
 
 
 class Pattern(StrictModel):
-    """One thing to look for: a regular expression (RE2 syntax) or keywords.
-
-    Attributes:
-        label: what a policy calls it; several patterns may share a label.
-        regex: RE2 syntax; case matters unless it starts with ``(?i)``.
-        keywords: words or phrases, in any case, as whole words; a space stands for any white space.
-        checksum: what the letters and digits of the match must satisfy.
-        score: 0..1, what a find scores.
-        context: words of which one must stand within ``context_chars`` characters of the match.
-    """
+    """One thing to look for: a regular expression (RE2 syntax) or keywords."""
 
     label: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_./-]{0,63}$")]
+    """What a policy calls it; several patterns may share a label."""
     regex: str | None = None
+    """RE2 syntax; case matters unless it starts with ``(?i)``. Either this or ``keywords``."""
     keywords: tuple[Word, ...] | None = None
+    """Words or phrases, in any case, as whole words; a space stands for any white space.
+
+    A word ends where the script changes; in scripts written without spaces (Chinese, Japanese,
+    Korean, Thai and their like) a keyword is found anywhere."""
     checksum: Literal["luhn", "iban", "verhoeff", "mod97"] | None = None
+    """``luhn``, ``iban``, ``verhoeff`` or ``mod97``: what the letters and digits of the match must
+    satisfy."""
     score: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Over 0 and up to 1: what a find scores."""
     context: tuple[Word, ...] = ()
+    """Words of which one must stand within ``context_chars`` characters of the match."""
     context_chars: Annotated[int, Field(ge=1, le=1000)] = 60
+    """How far ``context`` reaches, to both sides."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -87,6 +91,7 @@ class PatternConfig(StrictModel):
     """A classifier made of patterns."""
 
     name: Annotated[str, StringConstraints(min_length=1)] = "patterns"
+    """What policies call the classifier."""
     patterns: Annotated[tuple[Pattern, ...], Field(min_length=1)]
 
 
@@ -203,19 +208,41 @@ def _places(rule: _Rule, data: bytes, text: str) -> Iterator[tuple[int, int]]:
 
 
 def _at_borders(text: str, start: int, end: int) -> bool:
-    def letter(character: str) -> bool:
-        return character.isalnum() or character == "_"
-
-    opens = start > 0 and letter(text[start]) and letter(text[start - 1])
-    closes = end < len(text) and letter(text[end - 1]) and letter(text[end])
+    opens = start > 0 and _one_word(text[start - 1], text[start])
+    closes = end < len(text) and _one_word(text[end - 1], text[end])
     return not (opens or closes)
+
+
+_SPACELESS = frozenset(
+    "CJK IDEOGRAPHIC HIRAGANA KATAKANA KATAKANA-HIRAGANA BOPOMOFO HANGUL THAI LAO KHMER MYANMAR "
+    "TIBETAN".split()
+)
+"""Scripts that write no space, or none a search can rely on, between words."""
+
+
+def _one_word(left: str, right: str) -> bool:
+    """Whether two neighbours stand in one word: letters of one script, or a letter and a digit."""
+    one, two = _script(left), _script(right)
+    return bool(one and two) and (one == two or "0" in (one, two))
+
+
+@lru_cache(maxsize=4096)
+def _script(character: str) -> str:
+    """The script of a letter, "0" for ASCII digits, empty for what makes no word longer."""
+    if character.isascii():
+        return "0" if character in "0123456789_" else "LATIN" if character.isalpha() else ""
+    if not character.isalpha():
+        return ""  # superscripts, circled numbers, marks
+    name = unicodedata.name(character, "").removeprefix("FULLWIDTH ").removeprefix("HALFWIDTH ")
+    script = name.partition(" ")[0]
+    return "" if script in _SPACELESS else script
 
 
 def _holds(rule: _Rule, text: str, start: int, end: int) -> bool:
     if rule.near is not None:
         reach = rule.pattern.context_chars
         before, after = text[max(0, start - reach) : start], text[end : end + reach]
-        if not (rule.near.search(before) or rule.near.search(after)):
+        if not (_mentions(rule.near, before) or _mentions(rule.near, after)):
             return False
     if rule.pattern.checksum is None:
         return True
@@ -239,7 +266,15 @@ def _near(words: Sequence[str]) -> re.Pattern[str] | None:
     if not words:
         return None
     bodies = (r"\s+".join(map(re.escape, word.split())) for word in words)
-    return re.compile(r"(?<!\w)(?:" + "|".join(bodies) + r")(?!\w)", re.IGNORECASE)
+    return re.compile("|".join(sorted(bodies, key=len)), re.IGNORECASE)
+
+
+def _mentions(words: re.Pattern[str], text: str) -> bool:
+    """Whether one of the words stands in a text, as a whole word."""
+    found = words.search(text)
+    while found is not None and not _at_borders(text, *found.span()):
+        found = words.search(text, found.start() + 1)
+    return found is not None
 
 
 def _options() -> Any:

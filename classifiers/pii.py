@@ -18,10 +18,13 @@ import re2
 from classifiers.normalize import plain
 from classifiers.pii_detectors import DETECTORS, LABELS, candidates
 from classifiers.spans import Find, fixed_thresholds, without_overlaps
-from classifiers.types import Batch, Kind, OperatingPoint, Prediction, Span
+from classifiers.types import Batch, ClassifierError, Kind, OperatingPoint, Prediction, Span
 
 _DASHES = dict.fromkeys(map(ord, "−–—"), "-")
 _FOREIGN_DIGIT = re.compile(r"(?![0-9])\d")
+
+MAX_FINDS = 2_000
+"""Finds in one text. Past it there is no verdict, rather than half of one."""
 
 _RULES_VERSION = 1
 """Raised when a check changes in a way that no expression of the table shows."""
@@ -82,7 +85,11 @@ class PiiClassifier:
         return fixed_thresholds(self.name, self.labels, labels, point)
 
     def predict(self, batch: Batch) -> list[tuple[Prediction, ...]]:
-        """One prediction per find, in the order of the text."""
+        """One prediction per find, in the order of the text.
+
+        Raises:
+            ClassifierError: a text holds more than ``MAX_FINDS``.
+        """
         return [self._classify(text) for text in batch.texts]
 
     def _classify(self, text: str) -> tuple[Prediction, ...]:
@@ -106,6 +113,11 @@ class PiiClassifier:
             for start, end, score in candidates(detector, search, self.region):
                 span = shown.to_original(start, end)
                 finds.append(Find(span.start, span.end, detector.label, score))
+                if len(finds) > MAX_FINDS:
+                    raise ClassifierError(
+                        f"more than {MAX_FINDS} finds in one text, too many to be placed; "
+                        "send it in smaller parts"
+                    )
         return tuple(
             Prediction(self.name, find.label, find.score, Span(find.start, find.end))
             for find in without_overlaps(finds)

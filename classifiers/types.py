@@ -61,6 +61,21 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of a derived text, and where it comes from.
+
+    ``content[start:end]`` of the derived text stands at ``[at:until]`` of the text with the address.
+    Where the two differ in length, that one is JSON source and this one what it means.
+    """
+
+    start: int
+    end: int
+    address: tuple[str | int, ...]
+    at: int
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
 class Text:
     """One piece of text of a request or a reply.
 
@@ -71,6 +86,9 @@ class Text:
         stage: ``input`` (on its way to the model) or ``output`` (on its way to the user).
         turn: index of the message the text belongs to, -1 where the body has no messages.
         last_turn: True when the text belongs to the newest turn of the conversation.
+        derived: made of other texts of the body (joined, decoded), or the name of a field: it is
+            checked as any text is, but nothing can be put in its place at its address.
+        pieces: what a derived text is made of, in its order; nothing for the name of a field.
     """
 
     content: str = field(repr=False)
@@ -79,6 +97,8 @@ class Text:
     stage: Stage = "input"
     turn: int = -1
     last_turn: bool = True
+    derived: bool = False
+    pieces: tuple[Piece, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

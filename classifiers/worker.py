@@ -49,7 +49,9 @@ class Worker(Generic[J, R]):
         self._work = work
         self._max_waiting = max_waiting
         self._max_batch = max_batch
-        self._waiting: deque[tuple[J, Future[R]]] = deque()
+        # One line per submission, served in turn: a caller with a thousand jobs delays the next
+        # caller by one batch, not by a thousand jobs.
+        self._lines: deque[deque[tuple[J, Future[R]]]] = deque()
         self._wake = threading.Condition()
         self._closed = False
         self._thread: threading.Thread | None = None
@@ -57,28 +59,28 @@ class Worker(Generic[J, R]):
     @property
     def waiting(self) -> int:
         """Jobs that nobody works on yet."""
-        return len(self._waiting)
+        return sum(map(len, self._lines))
 
     def submit(self, jobs: Sequence[J]) -> list[Future[R]]:
         """Queue jobs; a future each, in order. A cancelled future's job is skipped.
 
         Raises:
-            Overloaded: too many jobs wait already.
+            Overloaded: too many jobs wait already, or these are too many.
             EngineClosed: the worker is closed.
         """
         with self._wake:
             if self._closed:
                 raise EngineClosed("the classifier engine was closed")
-            if len(self._waiting) + len(jobs) > self._max_waiting and self._waiting:
-                raise Overloaded(f"{len(self._waiting)} texts wait for the classifiers already")
+            if self.waiting + len(jobs) > self._max_waiting:
+                raise Overloaded(
+                    f"{self.waiting} texts wait for the classifiers, {len(jobs)} more would exceed "
+                    f"max_waiting {self._max_waiting}"
+                )
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
-            futures: list[Future[R]] = []
-            for job in jobs:
-                future: Future[R] = Future()
-                futures.append(future)
-                self._waiting.append((job, future))
+            futures: list[Future[R]] = [Future() for _ in jobs]
+            self._lines.append(deque(zip(jobs, futures, strict=True)))
             self._wake.notify()
         return futures
 
@@ -91,21 +93,35 @@ class Worker(Generic[J, R]):
         if thread is not None:
             thread.join(timeout=10)
         with self._wake:
-            waiting = list(self._waiting)
-            self._waiting.clear()
+            waiting = self._drain()
         _fail(waiting, EngineClosed("the classifier engine was closed"))
+
+    def _next_batch(self) -> list[tuple[J, Future[R]]]:
+        """One job of each line in turn, until the batch is full or nobody waits."""
+        batch: list[tuple[J, Future[R]]] = []
+        while self._lines and len(batch) < self._max_batch:
+            line = self._lines.popleft()
+            if line:
+                batch.append(line.popleft())
+            if line:
+                self._lines.append(line)
+        return batch
+
+    def _drain(self) -> list[tuple[J, Future[R]]]:
+        jobs = [job for line in self._lines for job in line]
+        self._lines.clear()
+        return jobs
 
     def _run(self) -> None:
         batch: list[tuple[J, Future[R]]] = []
         try:
             while True:
                 with self._wake:
-                    while not self._waiting and not self._closed:
+                    while not self._lines and not self._closed:
                         self._wake.wait()
                     if self._closed:
                         return
-                    size = min(self._max_batch, len(self._waiting))
-                    batch = [self._waiting.popleft() for _ in range(size)]
+                    batch = self._next_batch()
                 # A caller that went away has cancelled its future: no work for nobody.
                 batch = [job for job in batch if job[1].set_running_or_notify_cancel()]
                 results = self._work([job for job, _ in batch])
@@ -117,8 +133,7 @@ class Worker(Generic[J, R]):
             # call starts a new thread. Only the fault's type is named: a message may quote a text.
             with self._wake:
                 self._thread = None
-                batch += self._waiting
-                self._waiting.clear()
+                batch += self._drain()
             died = EngineClosed(f"the classifier worker died of {type(error).__name__}")
             _fail(batch, died)
             _log.error("%s; the next request starts a new one", died)

@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import json
 import os
+import re
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from classifiers.packs import SHIPPED, SHIPPED_HEADS
+from policies.decision import Cause, Decision, RuleError
+from proxy import ledger
 from proxy.cli import COMMANDS
-from proxy.config import Config
-from proxy.errors import ERRORS
+from proxy.commands import pii_labels
+from proxy.config import SHIPPED_POLICY, Config
+from proxy.errors import (
+    CODES,
+    ERRORS,
+    UPSTREAM_FAULTS,
+    InvalidRequest,
+    NotFound,
+    UpstreamError,
+    UpstreamFault,
+)
+from proxy.ledger import Record
 from proxy.metrics import METRICS
 
 os.environ["COLUMNS"] = "96"  # argparse wraps its help at the terminal's width
@@ -47,13 +62,55 @@ def metrics() -> str:
     return "\n".join(lines) + "\n"
 
 
+def record() -> str:
+    """Every field of a decision record."""
+    return _described("field", Record, [field.name for field in fields(Record)])
+
+
+def stage() -> str:
+    """Every field of a stage's decision in a record."""
+    return _described("field", Decision, list(ledger.stage(Decision("input"))))
+
+
+def cause() -> str:
+    """Every field of a rule that fired."""
+    return _described("field", Cause, [field.name for field in fields(Cause)])
+
+
+def rule_error() -> str:
+    """Every field of a rule that could not be decided."""
+    return _described("field", RuleError, [field.name for field in fields(RuleError)])
+
+
 def errors() -> str:
-    """Every error with its status, type and code."""
-    lines = ["| fault | status | type | code |", "|---|---|---|---|"]
+    """Every code with its status, type and meaning."""
+    lines = ["| status | code | type | what |", "|---|---|---|---|"]
+    precise = {kind for kind, _ in CODES.values() if kind is NotFound}
     for kind, shape in ERRORS.items():
-        what = " ".join((kind.__doc__ or "").split("\n\n")[0].split())
-        lines.append(f"| {what} | {shape.status} | `{shape.type}` | {_code(shape.code)} |")
+        rows = [] if kind in precise else [(shape.status, shape.code, _meaning(kind))]
+        rows += [(shape.status, code, what) for code, (of, what) in CODES.items() if of is kind]
+        if kind is UpstreamError:
+            rows = [(*UPSTREAM_FAULTS[fault], what) for fault, what in UPSTREAM_MEANINGS.items()]
+        for status, code, what in rows:
+            shown = f"`{code}`" if code else "`null`"
+            lines.append(f"| {status} | {shown} | `{shape.type}` | {what} |")
     return "\n".join(lines) + "\n"
+
+
+UPSTREAM_MEANINGS: dict[UpstreamFault, str] = {
+    "connect": "The model's server cannot be reached.",
+    "timeout": "The model's server did not answer in time, see `timeouts`.",
+    "protocol": "The model's server broke off, or what it sent cannot be read.",
+    "too_large": "The model's server sent more than `limits.max_reply_bytes`.",
+}
+
+
+def _meaning(kind: type[Exception]) -> str:
+    if kind is Exception:
+        return "Anything else: a fault of the gateway's own. The log names it with the request id."
+    if kind is InvalidRequest:
+        return "The request cannot be understood; the message says why."
+    return " ".join((kind.__doc__ or "").split("\n\n")[0].split())
 
 
 def packs() -> str:
@@ -69,8 +126,47 @@ def packs() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _code(code: str | None) -> str:
-    return f"`{code}`" if code else ""
+LEFT_OUT = {
+    "redactions_left_out": f"how many further redactions there were, after the first "
+    f"{ledger.MOST_ENTRIES}.",
+}
+"""What only the record has, because it has room for so much and no more."""
+
+
+def _described(head: str, kind: type, names: list[str]) -> str:
+    """A table of fields with what the docstring of their class says; all of them must be there."""
+    said = _attributes(kind) | LEFT_OUT
+    lines = [f"| {head} | what |", "|---|---|"]
+    lines += [f"| `{name}` | {said[name]} |" for name in names]
+    return "\n".join(lines) + "\n"
+
+
+def _attributes(kind: type) -> dict[str, str]:
+    """The section ``Attributes:`` of a docstring."""
+    section = (
+        inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")[2].partition("\n\n")[0]
+    )
+    entries = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE)
+    return {name: _as_json(" ".join(what.split())).replace("|", "\\|") for name, what in entries}
+
+
+def _as_json(what: str) -> str:
+    """Python's words for values as they stand in a record."""
+    for python, json_word in (("None", "null"), ("False", "false"), ("True", "true")):
+        what = re.sub(rf"\b{python}\b", json_word, what)
+    return what
+
+
+def pii() -> str:
+    """The labels of ``pii``, and what its scores mean."""
+    lines = ["| label | finds |", "|---|---|"]
+    lines += [f"| `{label}` | {what} |" for label, what in pii_labels.described()]
+    return "\n".join(lines) + "\n"
+
+
+def grades() -> str:
+    """What the scores of ``pii`` mean."""
+    return "\n".join(pii_labels.grades()) + "\n"
 
 
 def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str]]:
@@ -82,6 +178,8 @@ def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str
             continue
         default: Any = field.get_default(call_default_factory=True)
         shown = "required" if default is PydanticUndefined else f"`{_plain(default)}`"
+        if default == (SHIPPED_POLICY,):
+            shown = f"the shipped `{SHIPPED_POLICY.name}`"
         yield key, shown, " ".join((field.description or "").split()).replace("|", "\\|")
 
 

@@ -66,6 +66,11 @@ class BaseAction(Written):
             raise fault(f"{cls.name} takes no value, not {show(written)}; write do: {cls.name}")
         return {cls.short: written}
 
+    @property
+    def refusal(self) -> str | None:
+        """The words with which the action refuses, as a chatbot keeps them in its history."""
+        return None
+
     @abstractmethod
     def apply(self, draft: Draft, fired: Fired) -> None:
         """Do to the decision what the action is for."""
@@ -129,7 +134,7 @@ class Redact(BaseAction):
             span = hit.prediction.span
             # A find that does not say where it is could be anywhere in the text.
             start, end = (span.start, span.end) if span else (0, len(draft.texts[text].content))
-            if draft.redact(
+            if draft.replaceable(text, fired.cause) and draft.redact(
                 text,
                 start,
                 end,
@@ -215,7 +220,18 @@ class Block(BaseAction):
         Field(alias="as"),
     ] = "message"
 
+    @property
+    def refusal(self) -> str | None:
+        return self.message if self.form == "message" else None
+
     def apply(self, draft: Draft, fired: Fired) -> None:
+        texts = {text for text, _ in fired.hits}
+        if self.form == "message" and all(map(draft.refused, texts)):
+            # The chatbot keeps the refused message in its history. Blocking it again would end
+            # the conversation for good; taken out, it never reaches the model either.
+            for text in texts:
+                draft.remove(text, fired.cause)
+            return
         reply = Reply(self.message, "content_filter", self.form)
         draft.take(self.outcome, fired.cause, reply=reply)
 

@@ -25,8 +25,8 @@ RESERVED = frozenset({*FORMS, *POINTS})
 Path = tuple[str | int, ...]
 Bind = Callable[["Leaf", Path], BoundLeaf]
 
-_labels = list_of(text_of("a label"), "labels")
-_conditions = BeforeValidator(items_of("conditions"))
+_labels = list_of(text_of("a label"), "labels", required=True)
+_conditions = BeforeValidator(items_of("conditions", required=True))
 
 
 class Leaf(Written):

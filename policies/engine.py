@@ -47,7 +47,8 @@ def evaluate(
     """
     if len(texts) != len(results):
         raise ValueError(f"{len(texts)} texts need as many results, got {len(results)}")
-    draft = Draft(stage, texts)
+    refusals = frozenset[str]().union(*(policy.refusals for policy in policies))
+    draft = Draft(stage, texts, refusals)
     signals = Signals(results)
     newest = View(signals, _newest(texts) if answerable else ())
     views: dict[Scope, View] = {}
@@ -65,7 +66,7 @@ def evaluate(
 def _newest(texts: Sequence[Text]) -> list[int]:
     """The newest turn if it is the user's; otherwise nothing, for a tool's result or the model's
     own words are not to be answered."""
-    newest = [i for i, text in enumerate(texts) if text.last_turn]
+    newest = [i for i, text in enumerate(texts) if text.last_turn and not text.derived]
     return newest if all(texts[i].role == "user" for i in newest) else []
 
 

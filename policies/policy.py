@@ -165,7 +165,9 @@ class Case(Written):
     messages: Annotated[tuple[Message, ...], BeforeValidator(items_of("messages"))] | None = None
     expect: Annotated[
         tuple[str, ...],
-        BeforeValidator(list_of(one_of(EXPECTATIONS, "expectations"), "expectations")),
+        BeforeValidator(
+            list_of(one_of(EXPECTATIONS, "expectations"), "expectations", required=True)
+        ),
     ]
     rule: Annotated[tuple[str, ...], BeforeValidator(list_of(text_of("a rule"), "rules"))] = ()
 
@@ -189,7 +191,7 @@ class Policy(Written):
     on_error: Annotated[
         Literal["block", "allow"], BeforeValidator(one_of(("block", "allow"), "values of on_error"))
     ] = "block"
-    rules: Annotated[tuple[Rule, ...], BeforeValidator(items_of("rules"))]
+    rules: Annotated[tuple[Rule, ...], BeforeValidator(items_of("rules", required=True))]
     tests: Annotated[tuple[Case, ...], BeforeValidator(items_of("tests"))] = ()
 
     _document: Document = PrivateAttr(default_factory=lambda: Document("policy", None, {}))

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from classifiers.types import Text
+from policies import json_source
 from policies.decision import Decision, Redaction
 from policies.faults import fault, show
 
@@ -168,12 +169,24 @@ def apply_redactions(content: str, redactions: Iterable[Redaction]) -> str:
 
 
 def restorations(texts: Sequence[Text], decision: Decision) -> dict[str, str]:
-    """Placeholder -> original value, for everything that is to be put back in the reply."""
+    """Placeholder -> original value, for everything that is to be put back in the reply.
+
+    Values of the operator's texts stay out: placeholders can be guessed, and whoever asks would
+    only have to make the model write one.
+    """
     return {
-        r.placeholder: texts[r.text].content[r.start : r.end]
+        r.placeholder: _original(texts[r.text].content, r)
         for r in decision.redactions
-        if r.restore
+        if r.restore and texts[r.text].role not in ("system", "developer")
     }
+
+
+def _original(content: str, redaction: Redaction) -> str:
+    """What a placeholder stands for; where that is JSON source, what it means."""
+    original = content[redaction.start : redaction.end]
+    if "\\" in original and json_source.is_document(content):
+        return json_source.meaning(original)
+    return original
 
 
 def restore(content: str, originals: Mapping[str, str]) -> str:

@@ -62,7 +62,12 @@ class BoundPolicy:
         default_factory=dict, init=False, repr=False, compare=False
     )
 
+    refusals: frozenset[str] = field(init=False, repr=False, compare=False)
+    """The words of its block rules."""
+
     def __post_init__(self) -> None:
+        said = (bound.rule.do.refusal for bound in self.rules)
+        object.__setattr__(self, "refusals", frozenset(words for words in said if words))
         stages: tuple[Stage, ...] = ("input", "output")
         for stage in stages:
             self._by_stage[stage] = tuple(b for b in self.rules if stage in b.rule.check)

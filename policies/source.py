@@ -6,6 +6,7 @@ but cannot grow a small file into a huge one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ import yaml
 
 MOST_NODES = 50_000
 DEEPEST = 40
+_HALF = re.compile("[\ud800-\udfff]")
 _PLAIN = "tag:yaml.org,2002:"
 Path = tuple[str | int, ...]
 
@@ -132,6 +134,10 @@ class _Builder:
             return node.value
         if kind not in ("str", "int", "float", "bool", "null"):
             self._plain(node, "str", line)
+        if _HALF.search(node.value):
+            raise SourceError(
+                "half a pair of surrogates stands here, which is no character; remove it", line
+            )
         try:
             return self._scalars.construct_object(node)
         except (ValueError, yaml.YAMLError):

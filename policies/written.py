@@ -45,13 +45,15 @@ def one_of(options: Iterable[str], what: str) -> Check:
     return check
 
 
-def list_of(check_one: Check, what: str) -> Check:
-    """A check for one value or a list of them without repetitions; the result is a tuple."""
+def list_of(check_one: Check, what: str, *, required: bool = False) -> Check:
+    """A check for one value or a list of them without repetitions; the result is a tuple.
+
+    ``required`` is for messages: the key cannot be left out."""
 
     def check(value: Any) -> tuple[Any, ...]:
         items = tuple(value) if isinstance(value, (list, tuple)) else (value,)
         if not items:
-            raise fault(f"the list of {what} is empty; name at least one or leave the key out")
+            raise fault(f"the list of {what} is empty; name at least one{_or_none(required)}")
         checked = tuple(check_one(item) for item in items)
         for index, item in enumerate(checked):
             if item in checked[:index]:
@@ -61,17 +63,23 @@ def list_of(check_one: Check, what: str) -> Check:
     return check
 
 
-def items_of(what: str) -> Check:
-    """A check for a list that holds something; the items are checked by their own type."""
+def items_of(what: str, *, required: bool = False) -> Check:
+    """A check for a list that holds something; the items are checked by their own type.
+
+    ``required`` is for messages: the key cannot be left out."""
 
     def check(value: Any) -> tuple[Any, ...]:
         if not isinstance(value, (list, tuple)):
             raise fault(f"{what} must be a list, not {show(value)}; begin each item with '- '")
         if not value:
-            raise fault(f"the list of {what} is empty; write at least one or leave the key out")
+            raise fault(f"the list of {what} is empty; write at least one{_or_none(required)}")
         return tuple(value)
 
     return check
+
+
+def _or_none(required: bool) -> str:
+    return "" if required else " or leave the key out"
 
 
 def text_of(what: str) -> Callable[[Any], str]:

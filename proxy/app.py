@@ -17,6 +17,9 @@ from proxy.ledger import Ledger
 from proxy.routes import routes
 from proxy.upstream import Upstreams
 
+OTHER_PATHS = "other"
+"""What ``doorman_requests_total`` calls all paths that do not exist."""
+
 
 def create_app(
     config: Config,
@@ -68,3 +71,6 @@ async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:
         "No such path here; the APIs are below /v1, see /v1/models.", code="unknown_url"
     )
     await Responder(send).error(error, request.request_id)
+    metrics = scope["app"].state.gateway.metrics
+    # Not by its path: clients invent as many as they like.
+    metrics.add("doorman_requests_total", path=OTHER_PATHS, status="404")

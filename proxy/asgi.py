@@ -7,9 +7,10 @@ import logging
 import re
 import secrets
 import traceback
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from starlette.types import Receive, Scope, Send
@@ -21,6 +22,11 @@ log = logging.getLogger("doorman.gateway")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _DISCARD_FACTOR = 8
+_LARGE_BYTES = 1 << 16
+_LARGE = ThreadPoolExecutor(2, "large-body")
+"""Few threads: parsing takes some thirty times a body's size for a moment."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +159,14 @@ async def _read(receive: Receive, limit: int) -> bytes:
             raise TooLarge(f"The body is larger than {limit} bytes; send less.")
         if not more:
             return b"".join(pieces)
+
+
+async def aside(size: int, work: Callable[[], T]) -> T:
+    """Do some work on a body of ``size`` bytes: in a thread if it is large, so that nobody waits for
+    it; here if it is small, because going to a thread costs more than the work."""
+    if size <= _LARGE_BYTES:
+        return work()
+    return await asyncio.get_running_loop().run_in_executor(_LARGE, work)
 
 
 async def unless_left(receive: Receive, work: Coroutine[Any, Any, None]) -> None:

@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from proxy.config import ClientKey
 from proxy.errors import Unauthorized
 
-ANYBODY = "anonymous"
-"""Name of the caller where no keys are configured; policies may attach to it."""
+ANYBODY = ""
+"""Name of the caller where no keys are configured. No key can be named so, and of the patterns that
+policies attach by only ``*`` matches it."""
 
 
 class Keys:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 from classifiers.patterns import PatternConfig
 from classifiers.types import StrictModel
 from proxy.prices import COMPLETION_TOKENS
-from proxy.yaml_source import ConfigError, Source, explain
+from proxy.yaml_source import Address, ConfigError, Source, explain
 
 SHIPPED_POLICY = Path(__file__).resolve().parent.parent / "policies" / "front-line.yaml"
 MASK = "**********"
@@ -117,12 +117,17 @@ class Limits(StrictModel):
     """Size of a request."""
     body_seconds: float = Field(default=60, gt=0)
     """How long a client may take to send its body."""
-    max_text_chars: int = Field(default=400_000, gt=0)
+    max_text_chars: int = Field(default=200_000, gt=0)
     """Characters of one request or reply that are checked, all texts together; more is refused."""
     max_reply_bytes: int = Field(default=64 * 1024 * 1024, gt=0)
     """Size of an upstream's reply."""
     max_json_depth: int = Field(default=100, gt=1, le=500)
     """Nesting of a request."""
+    max_texts: int = Field(default=20_000, gt=0)
+    """Strings of one request. Every field of an object counts as one, whatever it holds; objects and
+    lists, counted together, are bounded by the same number."""
+    classify_seconds: float = Field(default=60, gt=0)
+    """How long one request or one stretch of a reply may wait for the classifiers."""
 
 
 class StreamingConfig(StrictModel):
@@ -168,7 +173,9 @@ class Config(StrictModel):
     server: ServerConfig = ServerConfig()
     model_list: tuple[ModelEntry, ...] = Field(min_length=1)
     policies: tuple[Path, ...] = (SHIPPED_POLICY,)
-    """Policy files, relative to the config file; an empty list forwards everything."""
+    """Policy files, relative to the config file; an empty list forwards everything.
+
+    Without the key it is the ``front-line.yaml`` that comes with the program."""
     watch_policies: bool = True
     """Reload the policies when a file changes; SIGHUP always does."""
     classifiers: ClassifiersConfig = ClassifiersConfig()
@@ -231,8 +238,8 @@ def defaults() -> Config:
     )
 
 
-def load(path: Path) -> Config:
-    """Read a config file.
+def load(path: Path, *, secrets: bool = True) -> Config:
+    """Read a config file; see :func:`loads` for ``secrets``.
 
     Raises:
         ConfigError: one line per fault, ``file:line: fault; fix``.
@@ -245,13 +252,23 @@ def load(path: Path) -> Config:
         ) from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not UTF-8; save it as UTF-8") from None
-    return loads(text, path)
+    return loads(text, path, secrets=secrets)
 
 
-def loads(text: str, path: Path) -> Config:
-    """:func:`load` for text in hand; ``path`` names it in messages and anchors relative paths."""
+def loads(text: str, path: Path, *, secrets: bool = True) -> Config:
+    """:func:`load` for text in hand.
+
+    Args:
+        text: YAML.
+        path: names the text in messages and anchors relative paths.
+        secrets: False leaves the variables of ``keys``, ``litellm_params`` and ``record.hash_key``
+            alone, for commands that neither serve nor call a model.
+
+    Raises:
+        ConfigError: see :func:`load`.
+    """
     source = Source(text, str(path))
-    values = source.resolve()
+    values = source.resolve(skip=None if secrets else _is_secret)
     values.setdefault("model_list", [entry.model_dump() for entry in defaults().model_list])
     try:
         config = Config.model_validate(values)
@@ -265,6 +282,15 @@ def loads(text: str, path: Path) -> Config:
                 update={"packs": tuple(folder / pack for pack in config.classifiers.packs)}
             ),
         }
+    )
+
+
+def _is_secret(address: Address) -> bool:
+    """Whether what stands here is only needed by a running gateway."""
+    return (
+        address[:1] == ("keys",)
+        or address == ("record", "hash_key")
+        or (address[:1] == ("model_list",) and "litellm_params" in address)
     )
 
 

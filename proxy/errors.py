@@ -31,7 +31,7 @@ class InvalidRequest(Exception):
 
 
 class TooLarge(InvalidRequest):
-    """The body is larger than ``limits.max_body_bytes``."""
+    """More than one of ``limits`` allows: bytes, texts or characters of them."""
 
 
 class TooSlow(InvalidRequest):
@@ -99,6 +99,25 @@ ERRORS: dict[type[Exception], Shape] = {
     Exception: Shape(500, "server_error", "internal_error", "The gateway failed."),
 }
 """Exception -> answer. The nearest class in the exception's ancestry counts."""
+
+CODES: dict[str, tuple[type[Exception], str]] = {
+    "missing_required_parameter": (InvalidRequest, "A field that must be there is not."),
+    "invalid_type": (InvalidRequest, "A field has a value of another type."),
+    "empty_array": (InvalidRequest, "There are no messages."),
+    "integer_below_min_value": (InvalidRequest, "A number is too small."),
+    "integer_above_max_value": (InvalidRequest, "A number is too large."),
+    "invalid_value": (InvalidRequest, "A field has a value that cannot be."),
+    "string_above_max_length": (InvalidRequest, "A string is too long."),
+    "unknown_parameter": (InvalidRequest, "A key in a message is no identifier."),
+    "unsupported_input": (InvalidRequest, "An image was sent to be moderated."),
+    "unknown_url": (NotFound, "No such path."),
+    "model_not_found": (NotFound, "No such model."),
+    "not_ready": (Unavailable, "Classifiers and policies are still being loaded."),
+    "no_classifier": (Unavailable, "No classifier for moderation is loaded."),
+    "classify_timeout": (Unavailable, "The classifiers took longer than ``limits`` allows."),
+    "reply_too_large": (Unavailable, "The reply has more text than ``limits`` allows to check."),
+}
+"""More precise codes than the table's, with the class they come with and what they mean."""
 
 UPSTREAM_FAULTS: dict[UpstreamFault, tuple[int, str]] = {
     "connect": (502, "upstream_unreachable"),

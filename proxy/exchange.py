@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from classifiers.types import Stage, Text
 from policies.attached import Attached
@@ -14,7 +15,15 @@ from policies.decision import RANK, Decision
 from proxy import errors
 from proxy.config import RecordConfig
 from proxy.endpoints.base import Body, Endpoint, Usage
-from proxy.ledger import ContentPolicy, Record, Tokens, stage
+from proxy.ledger import (
+    MODEL_CHARS,
+    MOST_ADDRESSES,
+    ContentPolicy,
+    Record,
+    Tokens,
+    first,
+    stage,
+)
 from proxy.prices import Prices
 from proxy.upstream import Target
 
@@ -30,7 +39,7 @@ class Call:
 
     Attributes:
         raw: the body as it came, for upstreams that get it unchanged.
-        key: name of the client's key.
+        key: name of the client's key, empty where no keys are configured.
     """
 
     endpoint: Endpoint
@@ -65,6 +74,7 @@ class Exchange:
     target: Target | None = None
     texts: list[Text] = field(default_factory=list)
     unscanned: list[str] = field(default_factory=list)
+    content: tuple[dict[str, Any], ...] | None = field(default=None, repr=False)
     decisions: dict[Stage, Decision] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     upstream_called: bool = False
@@ -106,10 +116,10 @@ class Exchange:
 
     @property
     def action(self) -> str:
-        """The word for what happened."""
+        """The word for what happened: an outcome, or ``none`` where the client left before it."""
         if self.ended not in (COMPLETE, CLIENT_LEFT):
             return "error"
-        return self.deciding.outcome if self.deciding else "forward"
+        return self.deciding.outcome if self.deciding else "none"
 
     @property
     def policy(self) -> str | None:
@@ -154,17 +164,17 @@ class Accounts:
             time=exchange.created,
             decision_id=exchange.decision_id,
             request_id=call.request_id,
-            key=call.key,
+            key=call.key or None,
             endpoint=call.endpoint.name,
             stream=call.stream,
-            model=call.model,
+            model=call.model[:MODEL_CHARS],
             action=exchange.action,
             status=exchange.status,
             ended=exchange.ended,
             policies=exchange.policies.ids,
             stages={name: stage(decision) for name, decision in exchange.decisions.items()},
-            texts=len(exchange.texts),
-            unscanned=tuple(exchange.unscanned),
+            texts=sum(not text.derived for text in exchange.texts),
+            unscanned=first(exchange.unscanned, MOST_ADDRESSES),
             upstream_called=exchange.upstream_called,
             upstream_model=target.model if target and exchange.upstream_called else None,
             provider=target.provider if target and exchange.upstream_called else None,
@@ -175,8 +185,31 @@ class Accounts:
             saved_usd=saved,
             saved_basis=basis,
             exposed_chars=exchange.exposed_chars,
-            content=self._content.of(exchange.texts),
+            content=exchange.content or self.content(exchange.texts),
         )
+
+    def bare(self, exchange: Exchange) -> Record:
+        """The record of a request whose own could not be made: who asked, and what happened."""
+        call = exchange.call
+        return Record(
+            time=exchange.created,
+            decision_id=exchange.decision_id,
+            request_id=call.request_id,
+            key=call.key or None,
+            endpoint=call.endpoint.name,
+            stream=call.stream,
+            model=call.model[:MODEL_CHARS],
+            action=exchange.action,
+            status=exchange.status,
+            ended=exchange.ended,
+            policies=exchange.policies.ids,
+            upstream_called=exchange.upstream_called,
+            upstream_status=exchange.upstream_status,
+        )
+
+    def content(self, texts: Sequence[Text]) -> tuple[dict[str, Any], ...]:
+        """What of the texts goes into the record. May take long for a large request."""
+        return self._content.of(texts)
 
     def tokens(self, exchange: Exchange) -> Tokens | None:
         """Tokens of the upstream call; None where there was none."""
@@ -231,7 +264,8 @@ class Accounts:
         return min([self._config.estimated_completion_tokens, *given])
 
     def _prompt_tokens(self, texts: Sequence[Text]) -> int:
-        return self._prices.estimate_tokens(sum(len(text.content) for text in texts))
+        own = sum(len(text.content) for text in texts if not text.derived)
+        return self._prices.estimate_tokens(own)
 
     def _cost(self, target: Target | None, tokens: Tokens | None) -> float | None:
         if target is None or tokens is None:

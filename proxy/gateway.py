@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
-from classifiers.engine import ClassifierEngine
+from classifiers.engine import ClassifierEngine, Overloaded
 from classifiers.types import Classification, Classifier, Stage
+from proxy.asgi import log_unexpected
 from proxy.auth import Keys
 from proxy.config import Config
 from proxy.errors import TooLarge, Unavailable
@@ -18,6 +21,11 @@ from proxy.metrics import Metrics
 from proxy.policy_store import PolicyStore
 from proxy.prices import Prices
 from proxy.upstream import HttpLimits, Upstreams, make_upstreams
+
+T = TypeVar("T")
+
+MAX_EXPLAINING = 8
+"""Requests that may wait for explanations at once; they are for people who look into a decision."""
 
 
 class Gateway:
@@ -56,6 +64,8 @@ class Gateway:
         self._stop = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._undo: Callable[[], None] = lambda: None
+        self._explainer = ThreadPoolExecutor(1, "explain")
+        self._explaining = 0
 
     def load(self) -> None:
         """Load classifiers, prices and policies, and run the policies' tests. Blocking, once.
@@ -71,6 +81,7 @@ class Gateway:
         self.upstreams = self._given_upstream or make_upstreams(
             config.model_list, config.timeouts, limits
         )
+        self.upstreams.check()
         given = self._given_classifiers
         self.engine = ClassifierEngine(
             load_classifiers(options) if given is None else given,
@@ -108,7 +119,24 @@ class Gateway:
         self._stop.set()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.upstreams.close()
+        self._explainer.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self.engine.close)
+
+    async def explain(self, work: Callable[[], T]) -> T:
+        """Do some blocking work that explains a prediction: one at a time, in order.
+
+        Raises:
+            Overloaded: ``MAX_EXPLAINING`` requests wait already.
+        """
+        if self._explaining >= MAX_EXPLAINING:
+            raise Overloaded(f"{self._explaining} requests wait to be explained already")
+        self._explaining += 1
+        try:
+            # A thread of its own: a caller that leaves gives up its place in the line, but what
+            # has begun is finished before the next one begins.
+            return await asyncio.get_running_loop().run_in_executor(self._explainer, work)
+        finally:
+            self._explaining -= 1
 
     async def classify(
         self, texts: Sequence[str], names: Collection[str], stage: Stage = "input"
@@ -117,11 +145,20 @@ class Gateway:
 
         Raises:
             TooLarge: the texts of a request exceed ``limits.max_text_chars``.
-            Unavailable: those of a reply do.
+            Unavailable: those of a reply do, or it took longer than ``limits.classify_seconds``.
         """
-        chars, most = sum(map(len, texts)), self.config.limits.max_text_chars
+        limits = self.config.limits
+        chars, most = sum(map(len, texts)), limits.max_text_chars
         if chars <= most:
-            return await self.engine.classify(texts, names)
+            try:
+                async with asyncio.timeout(limits.classify_seconds):
+                    return await self.engine.classify(texts, names)
+            except TimeoutError:
+                raise Unavailable(
+                    f"The classifiers took longer than {limits.classify_seconds:g} s "
+                    "(limits.classify_seconds); retry.",
+                    "classify_timeout",
+                ) from None
         fault = f"{chars} characters of text are to be checked, limits.max_text_chars is {most}"
         if stage == "input":
             raise TooLarge(f"The request is too long: {fault}. Send less, or raise the limit.")
@@ -129,19 +166,26 @@ class Gateway:
 
     def account(self, exchange: Exchange) -> None:
         """Write the record of a request that has ended, and count it."""
-        record = self.accounts.record(exchange)
+        try:
+            record = self.accounts.record(exchange)
+        except Exception as error:
+            # A request without any record is the worse fault.
+            log_unexpected(error, exchange.call.request_id)
+            record = self.accounts.bare(exchange)
         self.ledger.write(record)
         self._count(exchange)
         add, observe = self.metrics.add, self.metrics.observe
-        observe("doorman_overhead_seconds", record.milliseconds["overhead"] / 1000)
+        observe("doorman_overhead_seconds", exchange.overhead())
         for stage in exchange.decisions:
             if seconds := exchange.seconds.get(f"classify_{stage}"):
                 observe("doorman_classify_seconds", seconds, stage=stage)
         if record.upstream_called and record.provider is not None:
             waited = exchange.seconds.get("upstream", 0.0)
             observe("doorman_upstream_seconds", waited, provider=record.provider)
-        if record.saved_usd is not None and record.saved_usd > 0:
-            add("doorman_saved_usd_total", record.saved_usd)
+        if record.saved_usd is not None:
+            dearer = record.saved_usd < 0
+            name = "doorman_extra_usd_total" if dearer else "doorman_saved_usd_total"
+            add(name, abs(record.saved_usd))
         if record.cost_usd is not None:
             add("doorman_cost_usd_total", record.cost_usd)
         if record.exposed_chars is not None and record.action == "block":

@@ -7,7 +7,8 @@ change what becomes of it). An event leaves when all its texts are settled.
 
 Between the two stays a tail, because a find at the end of a text may still grow: ``j.doe@exam`` is
 no address yet. The tail goes when its choice finishes, when another channel of its choice goes on
-instead, or when a channel has had nothing new for some checks.
+instead, or when a channel has had nothing new for some checks; a word that may go on stays then too,
+while little else has to wait for it.
 """
 
 from __future__ import annotations
@@ -19,13 +20,22 @@ from dataclasses import dataclass, field
 
 import orjson
 
+from classifiers.lookalikes import ends_in_word, visible_tail, without_padding
 from classifiers.types import Text
 from policies.decision import Decision, Redaction
 from proxy.endpoints.base import Address, Body, Delta, Endpoint, put_string
-from proxy.sse import Event, encode
+from proxy.sse import DONE, Event, encode
 
 _MAX_HELD_CHARS = 1 << 16
 """A find that grows and grows is redacted as far as it is known rather than held for ever."""
+
+_MAX_UNCHECKED_CHARS = 8_000
+"""Padding makes no check due, up to here."""
+
+_MAX_TORN_CHARS = 2_000
+"""How much may wait behind a word that another channel has interrupted."""
+
+_KEEP_ALIVE = b":\n\n"
 
 _WORD_CHARS = 64
 """How far a border is moved so that it does not tear a word."""
@@ -45,15 +55,24 @@ class _Find:
 
 
 @dataclass(slots=True)
+class _Edit:
+    """A find that will be replaced; by what is known when it leaves, so numbers follow the reader."""
+
+    find: _Find
+    new: str | None = None
+
+
+@dataclass(slots=True)
 class _Channel:
     ordinal: int
     first: Delta
     text: str = field(default="", repr=False)
-    base: int = 0  # characters before ``text`` that are no longer needed
+    base: int = 0  # where ``text`` starts; what stood before has left
+    before: str = field(default="", repr=False)  # the last of it, without padding
     checked: int = 0
     settled: int = 0
     found: list[_Find] = field(default_factory=list)  # by the latest check, not settled yet
-    edits: list[tuple[int, int, str]] = field(default_factory=list)  # settled replacements
+    edits: list[_Edit] = field(default_factory=list)  # settled replacements
     last: int = 0  # number of the latest event that added to it
     quiet: int = 0  # checks since then
 
@@ -80,10 +99,13 @@ class HoldBack:
         endpoint: knows the shape of the events.
         hold_chars: a channel is due for a check when it has this much new text.
         overlap_chars: how much text that has left already is checked again with what follows it.
+            Padding does not count, here and for ``tail_chars``: invisible characters, long runs.
         tail_chars: how much checked text stays behind in case that a find grows.
         whole_chars: texts up to this length are checked in full each time.
         restorations: placeholder -> original, to be put back after the check.
         patience: checks without news after which a channel's tail is let go.
+        strict: every event is written anew from what was parsed, without comments, fields of the
+            protocol or copies of the text that no check has seen.
     """
 
     def __init__(
@@ -96,7 +118,9 @@ class HoldBack:
         whole_chars: int = 800,
         restorations: Mapping[str, str] | None = None,
         patience: int = 2,
+        strict: bool = False,
     ) -> None:
+        self.strict = strict
         self._endpoint = endpoint
         self._hold = hold_chars
         self._originals = dict(restorations or {})
@@ -110,7 +134,8 @@ class HoldBack:
         self._queue: deque[_Held] = deque()
         self._channels: dict[tuple[Hashable, ...], _Channel] = {}
         self._news: dict[int, _Channel] = {}  # channels with unchecked text, by ordinal
-        self._windows: list[tuple[_Channel, int]] = []
+        self._windows: list[tuple[_Channel, str, int]] = []  # with how much of it has left
+        self._waiting = 0  # characters in the queue
         self._names: dict[tuple[str, str], str] = {}
         self._taken = set(self._originals)
         self._events = 0
@@ -121,6 +146,8 @@ class HoldBack:
         """Choices that the upstream finished."""
         self.shown: set[Hashable] = set()
         """Choices of which some text has left."""
+        self.opened: set[Hashable] = set()
+        """Choices whose role has left."""
         self.closed: set[Hashable] = set()
         """Choices whose finish has left."""
         self.text_chars = 0
@@ -150,6 +177,7 @@ class HoldBack:
         if channel is None:
             channel = self._channels[key] = _Channel(len(self._channels), delta)
         channel.last = self._events
+        self._waiting += len(delta.text)
         if isinstance(channel.choice, int):
             self.choices.add(channel.choice)
         if delta.whole and known:
@@ -164,6 +192,11 @@ class HoldBack:
     # -- check ------------------------------------------------------------------------------------
 
     @property
+    def heard(self) -> bool:
+        """Some text of an answer has left."""
+        return any(isinstance(choice, int) for choice in self.shown)
+
+    @property
     def unchecked(self) -> bool:
         """Some text waits for a check."""
         return bool(self._news)
@@ -171,33 +204,41 @@ class HoldBack:
     @property
     def due(self) -> bool:
         """Enough text waits, or a choice has finished."""
-        return self._ending or any(c.end - c.checked >= self._hold for c in self._news.values())
+        return self._ending or any(map(self._much, self._news.values()))
+
+    def _much(self, channel: _Channel) -> bool:
+        fresh = channel.end - channel.checked
+        if not self._hold <= fresh < _MAX_UNCHECKED_CHARS:
+            return fresh >= self._hold
+        return len(without_padding(channel.text[-fresh:])) >= self._hold
 
     def windows(self) -> list[Text]:
         """The texts to be checked now: what is new, with what stands before it."""
-        self._windows = [(channel, self._window(channel)) for channel in self._news.values()]
-        return [
-            Text(c.text[start - c.base :], c.first.role, c.first.address, "output")
-            for c, start in self._windows
-        ]
+        self._windows = []
+        for channel in self._news.values():
+            before = self._before(channel)
+            held = channel.text[channel.settled - channel.base :]
+            self._windows.append((channel, before + held, len(before)))
+        return [Text(text, c.first.role, c.first.address, "output") for c, text, _ in self._windows]
 
     def apply(self, decision: Decision) -> None:
         """Take in what the check of :meth:`windows` has found."""
-        for channel, _ in self._windows:
+        for channel, _, _ in self._windows:
             channel.found = []
         for redaction in decision.redactions:
-            channel, window = self._windows[redaction.text]
-            start, end = window + redaction.start, window + redaction.end
-            if end > channel.settled:
-                value = channel.text[start - channel.base : end - channel.base]
+            channel, text, left = self._windows[redaction.text]
+            if redaction.end > left:
+                value = text[redaction.start : redaction.end]
                 # The start may have left already if a find is longer than the tail.
-                start = max(start, channel.settled)
+                start = channel.settled + max(0, redaction.start - left)
+                end = channel.settled + redaction.end - left
                 channel.found.append(
                     _Find(start, end, redaction.placeholder, redaction.label, value)
                 )
 
     def settle(self, *, final: bool = False) -> None:
         """After a check: everything held has been seen; decide how much of it can leave."""
+        patient = self._waiting <= max(_MAX_TORN_CHARS, 4 * self._hold)
         latest: dict[Hashable, int] = {}
         for channel in self._channels.values():
             latest[channel.choice] = max(latest.get(channel.choice, 0), channel.last)
@@ -209,42 +250,54 @@ class HoldBack:
                     final
                     or channel.first.whole
                     or channel.choice in self.finished
-                    or channel.last < latest[channel.choice]
-                    or channel.quiet >= self._patience
                     or channel.end - channel.settled > _MAX_HELD_CHARS
                 )
-                self._advance(channel, over=over)
+                paused = channel.last < latest[channel.choice] or channel.quiet >= self._patience
+                if over or (paused and not patient):
+                    self._advance(channel, channel.end)
+                else:
+                    self._advance(channel, self._border(channel, paused=paused))
         self._news.clear()
         self._ending = False
 
-    def _window(self, channel: _Channel) -> int:
-        """Where the text to be checked starts."""
+    def _before(self, channel: _Channel) -> str:
+        """What has left and is checked again with what is held."""
+        left = channel.text[: channel.settled - channel.base]
         if channel.base == 0 and channel.end <= self._whole:
-            return 0
-        start = max(channel.base, channel.settled - self._overlap)
-        before = channel.text[max(0, start - channel.base - _WORD_CHARS) : start - channel.base]
-        return start - _after_blank(before[::-1])
+            return left
+        left = without_padding(channel.before + left)
+        start = visible_tail(left, self._overlap)
+        start -= _after_blank(left[max(0, start - _WORD_CHARS) : start][::-1])
+        return left[start:]
 
-    def _advance(self, channel: _Channel, *, over: bool) -> None:
+    def _border(self, channel: _Channel, *, paused: bool) -> int:
+        """How far a channel that is to go on can be let go."""
+        held = channel.text[channel.settled - channel.base :]
+        if not paused:
+            border = visible_tail(held, self._tail)
+            border -= _after_blank(held[max(0, border - _WORD_CHARS) : border][::-1])
+        elif ends_in_word(held):
+            border = visible_tail(held, _WORD_CHARS)
+            border = max(border, max(held.rfind(blank) for blank in " \n\t") + 1)
+        else:
+            border = len(held)
+        return channel.settled + border
+
+    def _advance(self, channel: _Channel, border: int) -> None:
         finds = sorted([*channel.found, *self._placeholders(channel)], key=lambda find: find.start)
-        border = channel.end
-        if not over:
-            border -= self._tail
-            at = border - channel.base
-            torn = channel.text[max(0, at - _WORD_CHARS) : max(0, at)]
-            border -= _after_blank(torn[::-1])
+        if border < channel.end:
             border = min([border, *(f.start for f in finds if f.start < border < f.end)])
         if border <= channel.settled:
             return
         for find in finds:
             if find.end <= border:
-                channel.edits.append((find.start, find.end, self._replacement(channel, find)))
+                channel.edits.append(_Edit(find))
         channel.found = [find for find in channel.found if find.end > border]
         channel.settled = border
-        keep = border - self._overlap - _WORD_CHARS
-        if keep > channel.base and channel.end > self._whole:
-            channel.text = channel.text[keep - channel.base :]
-            channel.base = keep
+        if channel.end > self._whole:
+            channel.before = self._before(channel)
+            channel.text = channel.text[border - channel.base :]
+            channel.base = border
 
     def _placeholders(self, channel: _Channel) -> Iterator[_Find]:
         """Where originals are to be put back; what is redacted again stays redacted."""
@@ -287,6 +340,9 @@ class HoldBack:
             for channel, start, delta in self._queue[0].pieces
         ):
             held = self._queue.popleft()
+            self._waiting -= sum(len(delta.text) for _, _, delta in held.pieces)
+            if held.event.json is not None:
+                self.opened.update(self._endpoint.opened(held.event.json))
             out.append(self._encoded(held))
             self.closed |= held.ends
         return out
@@ -294,7 +350,7 @@ class HoldBack:
     def _encoded(self, held: _Held) -> bytes:
         changes: list[tuple[Address, str]] = []
         for channel, start, delta in held.pieces:
-            text = _edited(channel, start, delta.text)
+            text = self._edited(channel, start, delta.text)
             if text != delta.text:
                 changes.append((delta.address, text))
             if text:
@@ -302,29 +358,36 @@ class HoldBack:
             self.exposed_chars += len(text)
             if not delta.whole:
                 end = start + len(delta.text)
-                channel.edits = [edit for edit in channel.edits if edit[1] > end]
+                channel.edits = [edit for edit in channel.edits if edit.find.end > end]
         body: Body | None = held.event.json
-        if not changes or body is None:
+        if body is None:
+            return held.event.raw if not self.strict else DONE if held.event.done else _KEEP_ALIVE
+        if not changes and not self.strict:
             return held.event.raw
         for address, text in changes:
             put_string(body, address, text)
             self._endpoint.scrub(body, address)
-        return encode(body, name=held.event.name)
+        if not self.strict:
+            return encode(body, name=held.event.name)
+        self._endpoint.strip(body)
+        return encode(body, name=held.event.name if held.event.name == body.get("type") else "")
 
-
-def _edited(channel: _Channel, start: int, text: str) -> str:
-    """A piece after the channel's edits: a replacement stands in the piece that its stretch
-    begins in, the pieces that it goes on in lose their part."""
-    out: list[str] = []
-    at = start
-    end = start + len(text)
-    for first, last, new in channel.edits:
-        if first >= end or last <= start:
-            continue
-        if first >= start:
-            out += (text[at - start : first - start], new)
-        at = min(last, end)
-    return "".join((*out, text[at - start :]))
+    def _edited(self, channel: _Channel, start: int, text: str) -> str:
+        """A piece after the channel's edits: a replacement stands in the piece that its stretch
+        begins in, the pieces that it goes on in lose their part."""
+        out: list[str] = []
+        at = start
+        end = start + len(text)
+        for edit in channel.edits:
+            find = edit.find
+            if find.start >= end or find.end <= start:
+                continue
+            if find.start >= start:
+                if edit.new is None:
+                    edit.new = self._replacement(channel, find)
+                out += (text[at - start : find.start - start], edit.new)
+            at = min(find.end, end)
+        return "".join((*out, text[at - start :]))
 
 
 def _after_blank(backwards: str) -> int:

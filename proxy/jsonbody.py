@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import orjson
 
-from proxy.errors import InvalidRequest
+from proxy.errors import InvalidRequest, TooLarge
 
 Address = tuple[str | int, ...]
 
@@ -17,14 +17,21 @@ Address = tuple[str | int, ...]
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]', re.DOTALL)
 
 
-def parse(raw: bytes, max_depth: int) -> dict[str, Any]:
+def parse(raw: bytes, max_depth: int, max_texts: int | None = None) -> dict[str, Any]:
     """The object that a body holds.
 
     Two readers may understand a lenient body differently, and what the guards did not see must
     not reach the model: repeated keys, NaN, broken UTF-8 and lone surrogates are refused.
 
+    Args:
+        raw: the body.
+        max_depth: levels of nesting.
+        max_texts: fields of objects and strings in lists together, and as many objects and lists;
+            None for no limit.
+
     Raises:
         InvalidRequest: not a JSON object, or one of the above.
+        TooLarge: more strings, or more objects and lists, than ``max_texts``.
     """
     if not raw:
         raise InvalidRequest("The body is empty; send a JSON object.")
@@ -34,10 +41,44 @@ def parse(raw: bytes, max_depth: int) -> dict[str, Any]:
         raise InvalidRequest(f"The body is not valid JSON: {_fault(raw, error)}.") from None
     if not isinstance(value, dict):
         raise InvalidRequest(f"The body is a JSON {_kind(value)}; send a JSON object.")
+    if max_texts is not None and len(raw) > max_texts:
+        _refuse_crowds(value, max_texts)
     if raw.count(b"{") + raw.count(b"[") > max_depth and _depth(value) > max_depth:
         raise InvalidRequest(f"The body is nested deeper than {max_depth} levels; flatten it.")
     _refuse_repeated_keys(raw)
     return value
+
+
+def cut(raw: bytes, keys: Collection[str]) -> bytes:
+    """A valid document, an object, without some of its own keys, every other byte as it was."""
+    members: list[tuple[str, int, int]] = []  # key, where it starts, where its value ends
+    depth = 0
+    start = -1
+    key: str | None = None
+    for token in _TOKEN.finditer(raw):
+        first = raw[token.start()]
+        if first == 0x22:  # "
+            if depth == 1 and key is None:
+                start = token.start()
+                key = orjson.loads(token.group())
+        elif first in b"{[":
+            depth += 1
+        elif first in b"}]":
+            depth -= 1
+        if key is not None and (depth == 0 or (depth == 1 and first == 0x2C)):
+            members.append((key, start, token.start()))
+            key = None
+    kept = [index for index, member in enumerate(members) if member[0] not in keys]
+    if len(kept) == len(members):
+        return raw
+    if not kept:
+        return b"{}"
+    # Up to the last one that stays, a member goes with the comma behind it; after that with the
+    # one before it.
+    pieces = [raw[: members[0][1]]]
+    pieces += [raw[members[i][1] : members[i + 1][1]] for i in kept[:-1]]
+    pieces += [raw[members[kept[-1]][1] : members[kept[-1]][2]], raw[members[-1][2] :]]
+    return b"".join(pieces)
 
 
 def splice(raw: bytes, replacements: Mapping[Address, str]) -> bytes:
@@ -97,6 +138,28 @@ def _fault(raw: bytes, error: orjson.JSONDecodeError) -> str:
 def _kind(value: Any) -> str:
     names = {list: "array", str: "string", bool: "boolean", type(None): "null"}
     return names.get(type(value), "number")
+
+
+def _refuse_crowds(value: Any, most: int) -> None:
+    """Count before anything else walks the body: each further step costs more per value."""
+    fields = containers = 0
+    level = [value]
+    while level:
+        item = level.pop()
+        containers += 1
+        is_object = isinstance(item, dict)
+        fields += len(item) if is_object else 0
+        if fields <= most:
+            for child in item.values() if is_object else item:
+                if isinstance(child, dict | list):
+                    level.append(child)
+                elif not is_object and isinstance(child, str):
+                    fields += 1
+        if fields > most or containers + len(level) > most:
+            raise TooLarge(
+                f"The body holds over {most} strings and fields, or objects and lists (limits.max_texts); "
+                "send fewer, or raise the limit."
+            )
 
 
 def _depth(value: Any) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import logging
 import secrets
@@ -15,8 +14,16 @@ import orjson
 from classifiers.types import Text
 from policies.decision import Cause, Decision, RuleError
 from proxy.config import RecordConfig
+from proxy.endpoints.leaves import shown
 
 log = logging.getLogger("doorman.decisions")
+
+MODEL_CHARS = 256
+MOST_ENTRIES = 100
+MOST_ADDRESSES = 50
+CONTENT_BYTES = 40_000
+"""How much of one request a record holds, so that none is over 64 KB: characters of the model's
+name, texts and redactions, addresses of what was not read, bytes of hashed or plain texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +41,49 @@ class Record:
 
     Attributes:
         time: unix seconds at which the request came.
-        action: what happened, the word of the ``x-doorman-action`` header.
+        decision_id: ``dec_...``, also in the header ``x-doorman-decision-id``.
+        request_id: the client's ``x-request-id``, or one made here.
+        key: name of the client's key; None where no keys are configured.
+        endpoint: the API, ``chat.completions``.
+        stream: whether the client asked for a stream.
+        model: the alias that the client asked for.
+        action: what happened, the word of the ``x-doorman-action`` header; ``none`` where the
+            client left before a decision.
         status: HTTP status of the answer; 499 where the client left first.
         ended: ``complete``, ``client_left``, or the code of the error.
         policies: ``name@version`` of every attached policy.
-        stages: the decision of each stage that was reached, without user text.
-        unscanned: addresses of parts that no classifier can read (images, audio, files).
-        milliseconds: by step; ``overhead`` is the total without waiting for upstream.
+        stages: ``input`` and ``output``, as far as they were reached: the decision of each, without
+            user text.
+        texts: how many texts of the request a classifier could read.
+        unscanned: addresses of parts that no classifier can read (images, audio, files), which are
+            forwarded as they are; the first 50, then ``and N more``.
+        upstream_called: whether the request went on to a model.
+        upstream_model: the model's name there, None if it was not called.
+        provider: e.g. ``openai``; ``doorman`` for the embedded upstream; None if it was not called.
+        upstream_status: HTTP status of the upstream, None if there is none.
+        milliseconds: by step: ``classify_input``, ``evaluate_input``, ``upstream``,
+            ``classify_output``, ``evaluate_output``, ``client`` (a stream waited for its reader),
+            ``total``, and ``overhead``, the total without waiting for upstream and client.
+        tokens: ``prompt``, ``completion`` and ``basis``: ``upstream`` where it counted them,
+            ``estimated`` from characters where not; None without an upstream call that succeeded.
         cost_usd: what the upstream call cost by litellm's price map, None if it has no price.
-        saved_usd: what was not spent; ``saved_basis`` says how that was computed.
-        content: hashes or texts, as ``record.content`` asks for.
+        saved_usd: what was not spent, estimated; None if nothing was saved or a price is not known.
+        saved_basis: how ``saved_usd`` was computed, in words.
+        exposed_chars: characters of a stream's text that had left for the client when it ended or
+            was blocked; None where no stream was passed on.
+        content: hashes or texts, as ``record.content`` asks for: per text of the request ``address``,
+            ``role``, and ``hmac_sha256`` or ``text``; empty for ``none``. At most 100 texts and 40 KB;
+            then ``left_out`` is their number, and a text that is cut has ``cut``, the number of
+            characters it lacks.
+
+    Addresses hold indexes and the names of fields that the API knows, ``?`` for any other: a name
+    that the client chose is the client's text.
     """
 
     time: float
     decision_id: str
     request_id: str
-    key: str
+    key: str | None
     endpoint: str
     stream: bool
     model: str
@@ -98,8 +132,9 @@ def stage(decision: Decision) -> dict[str, Any]:
         "route": decision.route,
         "redactions": [
             {"text": r.text, "start": r.start, "end": r.end, "label": r.label}
-            for r in decision.redactions
+            for r in decision.redactions[:MOST_ENTRIES]
         ],
+        "redactions_left_out": max(0, len(decision.redactions) - MOST_ENTRIES),
         "tags": list(decision.tags),
         "fired": [_plain(cause) for cause in decision.fired],
         "shadow": [_plain(cause) for cause in decision.shadow],
@@ -109,7 +144,17 @@ def stage(decision: Decision) -> dict[str, Any]:
 
 def _plain(value: Cause | RuleError) -> dict[str, Any]:
     # dataclasses.asdict copies in depth, which costs more than the rest of the record.
-    return {field.name: getattr(value, field.name) for field in fields(value)}
+    plain = {field.name: getattr(value, field.name) for field in fields(value)}
+    if isinstance(value, Cause):
+        plain["address"] = tuple(shown(value.address))
+    return plain
+
+
+def first(items: Sequence[str], most: int) -> tuple[str, ...]:
+    """The first of a list, and how many more there are."""
+    if len(items) <= most:
+        return tuple(items)
+    return (*items[:most], f"and {len(items) - most} more")
 
 
 class ContentPolicy:
@@ -125,13 +170,25 @@ class ContentPolicy:
         """One entry per text, or none at all."""
         if self._mode == "none":
             return ()
-        return tuple(
-            {"address": list(text.address), "role": text.role, **self._value(text.content)}
-            for text in texts
-        )
+        own = [text for text in texts if not text.derived]
+        entries: list[dict[str, Any]] = []
+        left = CONTENT_BYTES
+        for text in own[:MOST_ENTRIES]:
+            value = self._value(text.content, left)
+            entries.append({"address": shown(text.address), "role": text.role, **value})
+            left -= len(orjson.dumps(entries[-1]))
+            if left <= 0:
+                break
+        if len(entries) < len(own):
+            entries.append({"left_out": len(own) - len(entries)})
+        return tuple(entries)
 
-    def _value(self, content: str) -> dict[str, str]:
+    def _value(self, content: str, left: int) -> dict[str, str | int]:
         if self._mode == "full":
-            return {"text": content}
-        digest = hmac.new(self._key, content.encode("utf-8", "surrogatepass"), hashlib.sha256)
-        return {"hmac_sha256": digest.hexdigest()}
+            kept = content
+            while (size := len(orjson.dumps(kept))) > left + 2:
+                kept = kept[: len(kept) * left // size]
+            missing = len(content) - len(kept)
+            return {"text": kept, "cut": missing} if missing else {"text": kept}
+        digest = hmac.digest(self._key, content.encode("utf-8", "surrogatepass"), "sha256")
+        return {"hmac_sha256": digest.hex()}

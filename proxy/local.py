@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
+import functools
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from classifiers.types import (
@@ -17,13 +17,16 @@ from classifiers.types import (
 )
 from proxy.asgi import Ask
 from proxy.endpoints import ENDPOINTS
-from proxy.errors import InvalidRequest, NotFound, Unavailable
+from proxy.errors import InvalidRequest, NotFound, TooLarge, Unavailable
 from proxy.gateway import Gateway
 
 FURTHER = ("jailbreak", "spam")
 """Classifiers whose labels stand beside the categories; they never set ``flagged``."""
 
 MAX_INPUTS = 1024
+MAX_EXPLAIN_CHARS = 20_000
+"""Characters of one request that are explained, all texts together: it costs many times what
+classifying does."""
 DEFAULT_POINT = OperatingPoint()
 
 
@@ -104,6 +107,8 @@ async def classify(gateway: Gateway, ask: Ask) -> dict[str, Any]:
 
     Raises:
         InvalidRequest: no readable ``input``, or an unknown classifier.
+        TooLarge: more than ``MAX_EXPLAIN_CHARS`` are to be explained.
+        Overloaded: too many explanations are waited for.
     """
     body, known = ask.body, gateway.engine.classifiers
     inputs = _classify_inputs(body.get("input"))
@@ -118,6 +123,12 @@ async def classify(gateway: Gateway, ask: Ask) -> dict[str, Any]:
     explain = body.get("explain", False)
     if not isinstance(explain, bool):
         raise InvalidRequest("`explain` must be true or false.", "explain")
+    if explain and (chars := sum(len(content) for _, content in inputs)) > MAX_EXPLAIN_CHARS:
+        raise TooLarge(
+            f"{chars} characters are to be explained, at most {MAX_EXPLAIN_CHARS} are; "
+            "send less, or leave `explain` out.",
+            "explain",
+        )
     chosen = {name: known[name] for name in dict.fromkeys(names)}
     started = time.perf_counter()
     found = await gateway.classify([content for _, content in inputs], list(chosen))
@@ -132,8 +143,8 @@ async def classify(gateway: Gateway, ask: Ask) -> dict[str, Any]:
             "errors": dict(classification.errors),
         }
         if explain:
-            entry["explanations"] = await asyncio.to_thread(
-                explanations, content, classification, chosen
+            entry["explanations"] = await gateway.explain(
+                functools.partial(explanations, content, classification, chosen)
             )
         data.append(entry)
     return {
@@ -164,7 +175,7 @@ def _classify_inputs(given: Any) -> list[tuple[dict[str, Any], str]]:
     return [
         ({"role": text.role, "address": list(text.address)}, text.content)
         for text in chat.texts(body)
-        if text.address[0] == "messages"
+        if text.address[0] == "messages" and not text.derived
     ]
 
 
@@ -190,16 +201,23 @@ def predictions(
 
 
 def explanations(
-    content: str, classification: Classification, chosen: Mapping[str, Classifier]
+    content: str,
+    classification: Classification,
+    chosen: Mapping[str, Classifier],
+    also: Collection[tuple[str, str]] = (),
 ) -> list[dict[str, Any]]:
-    """The tokens that made each match, for classifiers that can say. Blocking."""
+    """The tokens that made each match, for classifiers that can say. Blocking.
+
+    ``also`` names classifiers with labels that are explained whatever their score."""
     rows = []
     for name, predictions in classification.predictions.items():
         explain = getattr(chosen[name], "explain", None)
         if explain is None:
             continue
         thresholds = _thresholds(chosen[name])
-        for p in _matches(predictions, thresholds):
+        matches = _matches(predictions, thresholds)
+        more = [p for p in predictions if (name, p.label) in also and p not in matches]
+        for p in (*matches, *more):
             shares = [
                 {"token": s.token, "start": s.start, "end": s.end, "share": s.share}
                 for s in explain(content, p.label)

@@ -30,7 +30,9 @@ METRICS: dict[str, Metric] = {
         ("policy", "rule", "action"),
     ),
     "doorman_requests_total": Metric(
-        "counter", "Requests by path and HTTP status; 499: the client left.", ("path", "status")
+        "counter",
+        "All requests by path (`other`: there is none) and HTTP status; 499: the client left.",
+        ("path", "status"),
     ),
     "doorman_overhead_seconds": Metric(
         "histogram", "Time a request spent here, without waiting for upstream.", (), _SECONDS
@@ -42,6 +44,11 @@ METRICS: dict[str, Metric] = {
         "histogram", "Time spent waiting for upstream.", ("provider",), _SECONDS
     ),
     "doorman_saved_usd_total": Metric("counter", "Estimated savings, in US dollars."),
+    "doorman_extra_usd_total": Metric(
+        "counter",
+        "Estimated extra cost of requests routed to a dearer model, in US dollars; "
+        "what was saved on balance is doorman_saved_usd_total less this.",
+    ),
     "doorman_cost_usd_total": Metric("counter", "Estimated upstream cost, in US dollars."),
     "doorman_policy_errors_total": Metric(
         "counter", "Rules that could not be decided, and reloads that failed.", ("policy", "kind")

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
+from itertools import groupby
 
 import orjson
 
 from classifiers.types import Classification, Stage, Text
+from policies import json_source
 from policies.decision import Decision, Reply
 from policies.engine import apply_redactions, evaluate, restorations, restore
+from policies.json_source import is_document
 from proxy import errors
-from proxy.asgi import Responder, log_unexpected
+from proxy.asgi import Responder, aside, log_unexpected
 from proxy.endpoints.base import Body, ReplyContext, put_string
 from proxy.errors import NotFound, Unavailable, UpstreamError
-from proxy.exchange import Call, Exchange
+from proxy.exchange import CLIENT_LEFT_STATUS, Call, Exchange
 from proxy.gateway import Gateway
 from proxy.jsonbody import splice
 from proxy.sse import Event
@@ -23,6 +27,11 @@ from proxy.streaming import StreamReport, guarded
 from proxy.upstream_base import UpstreamReply, UpstreamStream
 
 _UNDECIDED = Classification({})
+_HEAD_SECONDS = 10.0
+"""How long the head of a guarded stream waits for the first text; longer, and clients take the
+gateway for dead."""
+_MANY_TEXTS = 500
+"""From here on texts are hashed for the record, and rules evaluated, off the event loop."""
 
 
 async def handle(gateway: Gateway, call: Call, respond: Responder) -> None:
@@ -32,24 +41,30 @@ async def handle(gateway: Gateway, call: Call, respond: Responder) -> None:
         await _answer(gateway, exchange, respond)
     except Exception as error:
         exchange.failed(error)
-        headers = exchange.headers(gateway.accounts)
-        await respond.error(error, call.request_id, headers)
-        exchange.status = respond.status or exchange.status
+        await respond.error(error, call.request_id, _headers_of_failure(gateway, exchange))
     else:
         exchange.completed()
     finally:
+        exchange.status = respond.status or CLIENT_LEFT_STATUS
         try:
             gateway.account(exchange)
         except Exception as error:
             log_unexpected(error, call.request_id)  # the client has its answer
 
 
+def _headers_of_failure(gateway: Gateway, exchange: Exchange) -> dict[str, str]:
+    """The headers of an error, which must leave whatever has failed."""
+    try:
+        return exchange.headers(gateway.accounts)
+    except Exception as error:
+        log_unexpected(error, exchange.call.request_id)
+        return {}
+
+
 async def _answer(gateway: Gateway, exchange: Exchange, respond: Responder) -> None:
     call = exchange.call
-    call.endpoint.validate(call.body)
+    await aside(len(call.raw), lambda: _read(gateway, exchange))
     _choose(gateway, exchange, call.model)
-    exchange.texts = call.endpoint.texts(call.body)
-    exchange.unscanned = call.endpoint.unscanned(call.body)
     decision = await _decide(gateway, exchange, "input", exchange.texts)
     if decision.reply is not None:
         await _reply_here(gateway, exchange, decision, decision.reply, respond)
@@ -57,11 +72,21 @@ async def _answer(gateway: Gateway, exchange: Exchange, respond: Responder) -> N
     if decision.route is not None:
         exchange.target = gateway.upstreams.resolve(decision.route)
     exchange.originals = restorations(exchange.texts, decision)
-    body, raw = _outgoing(exchange, decision)
+    body, raw = await aside(len(call.raw), lambda: _outgoing(exchange, decision))
     if call.stream:
         await _stream(gateway, exchange, body, raw, respond)
     else:
         await _complete(gateway, exchange, body, raw, respond)
+
+
+def _read(gateway: Gateway, exchange: Exchange) -> None:
+    """Everything that walks the whole body."""
+    call = exchange.call
+    call.endpoint.validate(call.body)
+    exchange.texts = call.endpoint.texts(call.body)
+    exchange.unscanned = call.endpoint.unscanned(call.body)
+    if len(exchange.texts) > _MANY_TEXTS:
+        exchange.content = gateway.accounts.content(exchange.texts)
 
 
 def _choose(gateway: Gateway, exchange: Exchange, alias: str) -> None:
@@ -94,7 +119,8 @@ async def _check(
             found = await gateway.classify([texts[i].content for i in wanted], names, stage)
         for index, result in zip(wanted, found, strict=True):
             results[index] = result
-    with exchange.step(f"evaluate_{stage}"):
+
+    def verdict() -> Decision:
         return evaluate(
             exchange.policies.policies,
             stage,
@@ -103,6 +129,9 @@ async def _check(
             answerable=_answerable(texts, exchange.unscanned),
             taken=exchange.originals.keys(),
         )
+
+    with exchange.step(f"evaluate_{stage}"):
+        return verdict() if len(texts) <= _MANY_TEXTS else await asyncio.to_thread(verdict)
 
 
 def _answerable(texts: Sequence[Text], unscanned: Sequence[str]) -> bool:
@@ -126,9 +155,11 @@ def _outgoing(exchange: Exchange, decision: Decision) -> tuple[Body, bytes | Non
 def _redacted(texts: Sequence[Text], decision: Decision) -> dict[tuple[str | int, ...], str]:
     """What the redacted texts become, by address."""
     changes = {}
-    for index in sorted({redaction.text for redaction in decision.redactions}):
-        own = [redaction for redaction in decision.redactions if redaction.text == index]
-        changes[texts[index].address] = apply_redactions(texts[index].content, own)
+    # They are sorted by text.
+    for index, own in groupby(decision.redactions, key=lambda redaction: redaction.text):
+        content = texts[index].content
+        apply = json_source.apply_redactions if is_document(content) else apply_redactions
+        changes[texts[index].address] = apply(content, own)
     return changes
 
 
@@ -140,16 +171,14 @@ async def _reply_here(
     headers = exchange.headers(gateway.accounts)
     if reply.form == "error":
         answer = errors.blocked(decision, reply.content, exchange.decision_id)
-        exchange.status = answer.status
         await respond.json(answer.status, answer.body, {**headers, **answer.headers})
         return
-    exchange.status = 200
     context = _context(exchange)
     if call.stream:
         events = call.endpoint.answer_events(reply, context)
         await respond.whole(200, b"".join(events), headers, "text/event-stream; charset=utf-8")
     else:
-        await respond.json(200, call.endpoint.answer(reply, context), headers)
+        await respond.json(200, call.endpoint.answer(reply, context, usage=exchange.usage), headers)
 
 
 def _context(exchange: Exchange) -> ReplyContext:
@@ -167,22 +196,27 @@ async def _complete(
     exchange.upstream_called = True
     with exchange.step("upstream"):
         reply = await target.upstream.complete(body, raw, exchange.call.headers)
-    exchange.upstream_status = exchange.status = reply.status
+    exchange.upstream_status = reply.status
     if reply.status >= 400:
         await _pass_on_error(gateway, exchange, reply, respond)
         return
     if reply.json is None:
         raise UpstreamError("protocol", "The model's server sent no JSON object.")
     endpoint = exchange.call.endpoint
+    guards = bool(exchange.classifiers("output"))
+    if guards and not endpoint.sound(reply.json):
+        raise UpstreamError("protocol", "The model's server sent a reply of unknown shape.")
     exchange.usage = endpoint.usage(reply.json)
     texts = endpoint.reply_texts(reply.json)
-    exchange.reply_chars = sum(len(text.content) for text in texts)
+    exchange.reply_chars = sum(len(text.content) for text in texts if not text.derived)
     decision = await _decide(gateway, exchange, "output", texts)
     if decision.reply is not None:
         await _reply_here(gateway, exchange, decision, decision.reply, respond)
         return
     changes = _redacted(texts, decision)
     for text in texts:
+        if text.derived:
+            continue
         content = changes.get(text.address, text.content)
         restored = _restored(content, exchange, is_json=endpoint.is_json(text.address))
         if restored != content:
@@ -190,7 +224,10 @@ async def _complete(
     for address, content in changes.items():
         put_string(reply.json, address, content)
         endpoint.scrub(reply.json, address)
-    out = orjson.dumps(reply.json) if changes else reply.body
+    if guards:
+        endpoint.strip(reply.json)
+    # Written anew even if nothing changed: bytes can say more than was parsed, such as a key twice.
+    out = orjson.dumps(reply.json) if changes or guards else reply.body
     await respond.whole(reply.status, out, _headers(gateway, exchange, reply.headers))
 
 
@@ -204,7 +241,7 @@ async def _stream(
     async with AsyncExitStack() as stack:
         with exchange.step("upstream"):
             upstream = await stack.enter_async_context(opening)
-        exchange.upstream_status = exchange.status = upstream.status
+        exchange.upstream_status = upstream.status
         if upstream.reply is not None:
             await _pass_on_error(gateway, exchange, upstream.reply, respond)
         else:
@@ -232,9 +269,11 @@ async def _pump(
         overlap_chars=options.overlap_chars if guards else 0,
         tail_chars=options.tail_chars if guards else 0,
         hold_seconds=options.hold_seconds,
+        head_seconds=_HEAD_SECONDS if guards else 0.0,
         restorations=exchange.originals,
         report=report,
         request_id=call.request_id,
+        strict=guards,
     )
     # Closed here and now when the client leaves, so that the report is complete.
     try:
@@ -248,7 +287,12 @@ async def _pump(
                 await respond.start(200, kept, "text/event-stream; charset=utf-8")
             with exchange.step("client"):
                 await respond.chunk(piece)
-        await respond.end()
+        _report(exchange, report)
+        decision = report.decision
+        if respond.status is None and decision is not None and decision.reply is not None:
+            await _reply_here(gateway, exchange, decision, decision.reply, respond)
+        else:
+            await respond.end()
     finally:
         await pieces.aclose()
         _report(exchange, report)

@@ -15,7 +15,9 @@ import watchfiles
 
 from classifiers.types import Classification, Classifier
 from policies import schema, testing
+from policies.actions import Route
 from policies.attached import Attached, attached
+from policies.faults import did_you_mean
 from policies.schema import BoundPolicy, PolicyError
 from proxy.metrics import Metrics
 
@@ -49,13 +51,8 @@ def load_set(
         except PolicyError as error:
             faults.append(str(error))
             continue
-        failures = testing.run_tests(policy, classify)
-        faults += [str(failure) for failure in failures]
-        faults += [
-            f"{path}: routes to {alias!r}, which model_list has not; there are: {', '.join(aliases)}"
-            for alias in policy.policy.routes()
-            if alias not in aliases
-        ]
+        faults += [str(failure) for failure in testing.run_tests(policy, classify)]
+        faults += unknown_routes(policy, aliases)
         policies.append(policy)
     names = [policy.policy.name for policy in policies]
     for name in sorted({name for name in names if names.count(name) > 1}):
@@ -63,6 +60,17 @@ def load_set(
     if faults:
         raise PolicyError("\n".join(faults))
     return tuple(policies)
+
+
+def unknown_routes(policy: BoundPolicy, aliases: Collection[str]) -> list[str]:
+    """A line for every rule that routes to a model that is not there."""
+    return [
+        f"{policy.policy.at('rules', index, 'do', 'route')}: rule {rule.name!r} routes to "
+        f"{rule.do.model!r}, which model_list has not; "
+        f"{did_you_mean(rule.do.model, aliases, 'models of model_list')}"
+        for index, rule in enumerate(policy.policy.rules)
+        if isinstance(rule.do, Route) and rule.do.model not in aliases
+    ]
 
 
 class PolicyStore:

@@ -86,7 +86,9 @@ class Prices:
         # The same name at another provider (or on one's own machine) has another price.
         if entry is None or (price_key not in self._table and not entry[0].startswith(provider)):
             return None
-        price = next(price for price in entry[1] if prompt_tokens > price.above)
+        price = next((price for price in entry[1] if prompt_tokens > price.above), None)
+        if price is None or completion_tokens < 0:
+            return None  # no such number of tokens
         return prompt_tokens * price.prompt + completion_tokens * price.completion
 
     def estimate_tokens(self, text_chars: int) -> int:

@@ -9,7 +9,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from proxy import local
-from proxy.asgi import Ask, Request, Responder, read_body, unless_left
+from proxy.asgi import Ask, Request, Responder, aside, read_body, unless_left
 from proxy.endpoints import ENDPOINTS
 from proxy.endpoints.base import Endpoint
 from proxy.errors import Unavailable, WrongMethod
@@ -61,7 +61,8 @@ class Door:
             return Ask(request, key, params)
         limits = gateway.config.limits
         raw = await read_body(request, receive, limits.max_body_bytes, limits.body_seconds)
-        return Ask(request, key, params, parse(raw, limits.max_json_depth), raw)
+        body = await aside(len(raw), lambda: parse(raw, limits.max_json_depth, limits.max_texts))
+        return Ask(request, key, params, body, raw)
 
 
 def guard(endpoint: Endpoint) -> Handler:

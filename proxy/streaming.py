@@ -13,17 +13,15 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from classifiers.types import Text
-from policies.decision import Cause, Decision, Reply
+from policies.decision import RANK, Cause, Decision, Reply
 from proxy import errors
-from proxy.endpoints.base import Endpoint, ReplyContext, Usage
+from proxy.endpoints.base import Body, Endpoint, ReplyContext, Usage
 from proxy.errors import Unavailable, UpstreamError
 from proxy.holdback import HoldBack
 from proxy.sse import Event
 
 Check = Callable[[Sequence[Text]], Awaitable[Decision]]
 Ended = Literal["done", "blocked", "upstream_error", "check_failed", "client_gone"]
-
-_RANK = {"forward": 0, "redact": 1, "route": 2, "answer": 3, "block": 4, "error": 5}
 
 
 @dataclass(slots=True)
@@ -61,12 +59,14 @@ async def guarded(
     hold_chars: int,
     overlap_chars: int,
     hold_seconds: float = 1.0,
+    head_seconds: float = 0.0,
     tail_chars: int = 64,
     whole_chars: int = 800,
     patience: int = 2,
     restorations: Mapping[str, str] | None = None,
     report: StreamReport | None = None,
     request_id: str = "",
+    strict: bool = False,
 ) -> AsyncGenerator[bytes, None]:
     """Pass on a stream, checked.
 
@@ -80,13 +80,18 @@ async def guarded(
         check: the verdict on some texts (stage ``output``), in the form the upstream wrote them:
             placeholders are not put back yet. What it raises ends the stream.
         context: what events made here need.
+        head_seconds: how long events without text that come before any text wait for it, so that
+            there may still be an HTTP status for what the first check says.
         tail_chars: see :class:`proxy.holdback.HoldBack`, as for ``patience``.
         restorations: placeholder -> original.
         report: filled as the stream goes.
         request_id: named in errors.
+        strict: nothing leaves that the check could not see: events of an odd shape are a protocol
+            error, all others are written anew from what was parsed.
 
     Yields:
-        Encoded events. Untouched ones are byte for byte what came in.
+        Encoded events. Untouched ones are byte for byte what came in, unless ``strict``. Nothing,
+        where the answer is blocked with an error (``Reply.form``) before anything has left.
 
     Raises:
         Exception: what went wrong before anything has left, so that the caller can still answer
@@ -101,21 +106,35 @@ async def guarded(
         whole_chars=whole_chars,
         restorations=restorations,
         patience=patience,
+        strict=strict,
     )
     guard = _Guard(endpoint, check, context, hold, report or StreamReport(), request_id)
     reader = _Reader(events)
     loop = asyncio.get_running_loop()
     waiting_since: float | None = None
+    head: list[bytes] = []
+    head_until: float | None = None
     begun = False
     try:
         while guard.report.ended is None:
-            due = None if waiting_since is None else waiting_since + hold_seconds - loop.time()
-            pieces = await guard.take(await reader.next(due))
+            deadline = None if waiting_since is None else waiting_since + hold_seconds
+            if head and head_until is not None:
+                deadline = head_until if deadline is None else min(deadline, head_until)
+            due = None if deadline is None else deadline - loop.time()
+            pieces = head + await guard.take(await reader.next(due))
+            head = []
             if guard.report.ended is not None:
                 await reader.close()
-                if guard.report.error is not None and not begun and not pieces:
-                    raise guard.report.error
-                pieces += guard.last_words()
+                if not begun and not hold.heard:
+                    if guard.report.error is not None:
+                        raise guard.report.error
+                    if guard.refused:
+                        return
+                pieces += guard.last_words(going_on=begun or bool(pieces))
+            elif pieces and not begun and not hold.heard:
+                head_until = head_until or loop.time() + head_seconds
+                if loop.time() < head_until:
+                    head, pieces = pieces, []
             if not hold.unchecked:
                 waiting_since = None
             elif waiting_since is None:
@@ -151,6 +170,7 @@ class _Guard:
         self._hold = hold
         self._request_id = request_id or context.id
         self._reply: Reply | None = None
+        self._first: Body | None = None
         self.report = report
 
     async def take(self, item: Event | Exception | _Signal) -> list[bytes]:
@@ -173,8 +193,17 @@ class _Guard:
         report.text_chars, report.exposed_chars = hold.text_chars, hold.exposed_chars
         return pieces
 
-    def last_words(self) -> list[bytes]:
-        """What the client is told at the end, if it was not a good one."""
+    @property
+    def refused(self) -> bool:
+        """The answer is blocked, and the policy asks for an error in its place."""
+        return self._reply is not None and self._reply.form == "error"
+
+    def last_words(self, *, going_on: bool) -> list[bytes]:
+        """What the client is told at the end, if it was not a good one.
+
+        Args:
+            going_on: the client has, or is about to get, some events of the upstream.
+        """
         if self._reply is not None:
             hold = self._hold
             everyone = set(range(self._context.choices)) | {
@@ -182,8 +211,16 @@ class _Guard:
             }
             left = sorted(everyone - hold.closed)
             silent = [choice for choice in left if choice not in hold.shown]
+            context = self._context
+            if going_on and self._first is not None:
+                context = self._endpoint.continued(context, self._first)
             return self._endpoint.cut_events(
-                self._reply, self._context, left, silent=silent, usage=self.report.usage
+                self._reply,
+                context,
+                left,
+                silent=silent,
+                opened=hold.opened,
+                usage=self.report.usage,
             )
         if self.report.error is not None:
             error = errors.answer(self.report.error, self._request_id).body["error"]
@@ -208,7 +245,12 @@ class _Guard:
                         "The model's server reported an error in the middle of its answer.",
                     )
                 )
+            if self._hold.strict and not self._endpoint.sound(event.json):
+                return await self._fail(
+                    UpstreamError("protocol", "The model's server sent an event of unknown shape.")
+                )
             self.report.usage = self._endpoint.usage(event.json) or self.report.usage
+            self._first = self._first or event.json
         self._hold.add(event)
         if event.done:
             return await self._finish()
@@ -312,7 +354,7 @@ def merged(earlier: Decision | None, later: Decision) -> Decision:
     """Two checks of one stream as one decision."""
     if earlier is None:
         return later
-    lead = later if _RANK[later.outcome] > _RANK[earlier.outcome] else earlier
+    lead = later if RANK[later.outcome] > RANK[earlier.outcome] else earlier
     return replace(
         lead,
         tags=tuple(dict.fromkeys((*earlier.tags, *later.tags))),

@@ -12,7 +12,7 @@ from proxy.config import ConfigError, ModelEntry, Timeouts
 from proxy.echo import Echo
 from proxy.endpoints.base import Body
 from proxy.errors import UpstreamError
-from proxy.jsonbody import splice
+from proxy.jsonbody import cut, splice
 from proxy.sse import Event
 from proxy.upstream_base import Upstream, UpstreamReply, UpstreamStream
 from proxy.upstream_http import HttpLimits, HttpPool, HttpUpstream
@@ -69,24 +69,29 @@ PLAIN_PARAMS = frozenset(
 
 STRIPPED_PARAMS = (
     "allowed_openai_params", "api_base", "api_key", "api_type", "api_version", "base_model",
-    "base_url", "cache", "caching", "client", "client_id", "client_secret",
-    "context_window_fallback_dict", "custom_llm_provider",
+    "base_url", "cache", "caching", "callbacks", "chat_template", "client", "client_id", "client_secret",
+    "content_policy_fallbacks", "context_window_fallback_dict", "context_window_fallbacks",
+    "custom_llm_provider",
     "default_headers", "deployment_id", "drop_params", "endpoint", "extra_body", "extra_headers",
-    "extra_query", "fallbacks", "force_timeout", "guardrails", "headers", "hf_model_name",
-    "logger_fn", "max_retries", "mock_response", "mock_timeout", "mock_tool_calls", "model_info",
+    "extra_query", "failure_callback", "fallbacks", "force_timeout", "guardrails", "headers", "hf_model_name",
+    "input_ids", "kv_transfer_params", "logger_fn", "logits_processors", "max_retries",
+    "mock_response", "mock_timeout", "mock_tool_calls", "model_info", "models", "plugins",
     "model_list", "no-log", "num_retries", "organization", "project", "prompt_id",
-    "prompt_variables", "provider_specific_header", "proxy", "proxy_server_request", "region_name",
-    "request_timeout", "retry_policy", "retry_strategy", "router", "secret_fields",
-    "shared_session", "ssl_verify", "stream_timeout", "tags", "tenant_id", "timeout",
-    "use_in_pass_through", "use_litellm_proxy",
+    "prompt_token_ids", "prompt_variables", "provider", "provider_specific_header",
+    "proxy", "proxy_server_request", "region_name",
+    "request_timeout", "retry_policy", "retry_strategy", "route", "router",
+    "router_settings_override", "secret_fields",
+    "shared_session", "ssl_verify", "stream_timeout", "success_callback", "tags", "tenant_id", "timeout",
+    "use_in_pass_through", "use_litellm_proxy", "user_config", "vector_store_ids",
 )  # fmt: skip
 """Body fields that never go up: with them a client could choose where litellm (here, or behind an
-OpenAI-compatible address) connects to, with what, or whether a model is called at all."""
+OpenAI-compatible address) connects to, with what, or whether a model is called at all; or give the
+model words that no guard can read (templates, tokens by number, stores of the provider)."""
 
 STRIPPED_PREFIXES = (
     "_", "anthropic_", "arize_", "auto_router_", "aws_", "azure_", "dd_", "doorman",
-    "gcs_", "humanloop_", "langfuse_", "langsmith_", "litellm_", "openai_", "posthog_", "s3_",
-    "signoz_", "vertex_", "wandb_", "watsonx_",
+    "gcs_", "humanloop_", "langfuse_", "langsmith_", "litellm_", "mock_testing_", "openai_",
+    "posthog_", "s3_", "signoz_", "vertex_", "wandb_", "watsonx_",
 )  # fmt: skip
 """The same by their beginning: credentials, endpoints and logging targets of litellm."""
 
@@ -121,15 +126,13 @@ def outgoing(body: Body, raw: bytes | None, model: str) -> tuple[Body, bytes | N
 
     Returns:
         Body and bytes. The bytes are the very same where nothing had to change, the same around
-        the model's name where only that did, and None where the body must be encoded again.
+        the model's name and without the parameters otherwise, and None where none were given or
+        the body names no model.
     """
-    kept = {
-        key: value
-        for key, value in body.items()
-        if key not in STRIPPED_PARAMS and not key.startswith(STRIPPED_PREFIXES)
-    }
-    if len(kept) < len(body):
-        return {**kept, "model": model}, None
+    stripped = {key for key in body if key in STRIPPED_PARAMS or key.startswith(STRIPPED_PREFIXES)}
+    if stripped:
+        body = {key: value for key, value in body.items() if key not in stripped}
+        raw = None if raw is None else cut(raw, stripped)
     if body.get("model") == model:
         return body, raw
     spliced = splice(raw, {("model",): model}) if raw is not None and "model" in body else None
@@ -151,6 +154,21 @@ class Upstreams:
     def resolve(self, alias: str) -> Target:
         """What stands behind an alias. Raises KeyError for one that is not configured."""
         return self._targets[alias]
+
+    def check(self) -> None:
+        """Refuse models that no request could reach. Blocking: may import litellm.
+
+        Raises:
+            ConfigError: one line per model.
+        """
+        faults = [
+            f"model_list: {alias!r}: {fault}"
+            for alias, target in self._targets.items()
+            if isinstance(target.upstream, LitellmUpstream)
+            and (fault := target.upstream.unknown_provider()) is not None
+        ]
+        if faults:
+            raise ConfigError("\n".join(faults))
 
     async def warm_up(self) -> None:
         """Do now what the first request would wait for: import litellm, if a model needs it."""

@@ -22,6 +22,11 @@ KEPT_BACK = ("openai-organization", "openai-project")
 operator's account and are not."""
 
 
+MAX_MESSAGE_CHARS = 1000
+MAX_NAME_CHARS = 128
+"""How much of an upstream's error is passed on: of its message, and of each of its names."""
+
+
 @dataclass(frozen=True, slots=True)
 class UpstreamReply:
     """A complete reply, of any HTTP status.
@@ -122,6 +127,23 @@ def error_reply(
     kind = "invalid_request_error" if status < 500 and status != 429 else "server_error"
     error = error_body(message, "rate_limit_error" if status == 429 else kind, code)
     return UpstreamReply(status, headers or {}, orjson.dumps(error), error)
+
+
+def told_error(error: Mapping[str, Any]) -> dict[str, Any] | None:
+    """An upstream's error with the fields of OpenAI's shape and no others; None without a message.
+
+    What else stands in it (traces, the request, the provider's account) is not the client's.
+    """
+    message = error.get("message")
+    if not isinstance(message, str):
+        return None
+    fields: dict[str, Any] = {"message": message[:MAX_MESSAGE_CHARS]}
+    for name in ("type", "param", "code"):
+        value = error.get(name)
+        # Some servers give a number as the code.
+        known = str(value) if isinstance(value, str | int) else None
+        fields[name] = None if known is None else known[:MAX_NAME_CHARS]
+    return fields
 
 
 async def _nothing() -> AsyncIterator[Event]:

@@ -24,6 +24,7 @@ from proxy.upstream_base import (
     UpstreamStream,
     error_reply,
     passed_headers,
+    told_error,
 )
 
 SENT_HEADERS = ("idempotency-key", "openai-beta", "traceparent", "tracestate")
@@ -235,12 +236,16 @@ class HttpUpstream:
             # Its message quotes part of the operator's key.
             message = "The model's server refused the gateway's credentials; tell its operator."
             return error_reply(status, message, "upstream_unauthorized", headers)
-        told = parsed is not None and isinstance(parsed.get("error"), dict)
+        told = parsed.get("error") if parsed is not None else None
+        fields = told_error(told) if isinstance(told, dict) else None
+        # The bytes may hold a secret with escapes in it, which only the text shows.
+        said = body + (b"" if fields is None else orjson.dumps(fields))
         secrets = [s.encode() for s in (self._key, self._base) if s]
-        if not told or any(secret in body for secret in secrets):
+        if fields is None or any(secret in said for secret in secrets):
             message = f"The model's server answered with status {status}."
             return error_reply(status, message, "upstream_error", headers)
-        return UpstreamReply(status, headers, body, parsed)
+        error = {"error": fields}
+        return UpstreamReply(status, headers, orjson.dumps(error), error)
 
     async def _events(
         self, response: aiohttp.ClientResponse, clock: _Clock

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import difflib
 import logging
 import os
 import re
@@ -84,6 +85,29 @@ class LitellmUpstream:
     def __repr__(self) -> str:
         return f"LitellmUpstream({self._model!r})"
 
+    def unknown_provider(self) -> str | None:
+        """Why litellm could not call the model at all, with the fix; None where it can. Blocking:
+        imports litellm."""
+        litellm = _litellm()
+        known = [str(getattr(provider, "value", provider)) for provider in litellm.provider_list]
+        given = self._options.get("custom_llm_provider")
+        name = f"{given}/{self._model}" if isinstance(given, str) else self._model
+        provider = name.partition("/")[0] if "/" in name else ""
+        if provider in known:
+            # Not asked further: for some providers litellm would sign in, to say the same.
+            return None
+        try:
+            litellm.get_llm_provider(model=name)
+        except Exception:
+            bare = name.rpartition("/")[2]
+            close = difflib.get_close_matches(provider, known, n=1, cutoff=0.7)
+            hint = f"did you mean {close[0] + '/' + bare!r}? Else " if close else ""
+            return (
+                f"litellm knows no provider for the model {name!r}; {hint}write litellm's "
+                f"PROVIDER/MODEL, or openai/{bare} with an api_base for a server of your own"
+            )
+        return None
+
     async def complete(
         self, body: Body, raw: bytes | None, headers: Mapping[str, str], *, path: str = CHAT_PATH
     ) -> UpstreamReply:
@@ -122,8 +146,10 @@ class LitellmUpstream:
         if path != CHAT_PATH:
             return error_reply(404, "This model answers chat completions only.", "not_found")
         litellm = await asyncio.to_thread(_litellm)
-        params = {key: body[key] for key in body.keys() & FORWARDED_PARAMS}
-        params |= self._options
+        # The operator's values are defaults, as in litellm's router. What connects and pays is not
+        # among the fields that clients may send.
+        given = {key: body[key] for key in body.keys() & FORWARDED_PARAMS}
+        params = {**self._options, **{k: v for k, v in given.items() if v is not None}}
         params |= {"model": self._model, "stream": stream, "timeout": self._timeouts.total}
         try:
             async with asyncio.timeout(seconds):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from policies.source import SourceError, parse
 
@@ -49,29 +50,45 @@ class Source:
             address = address[:-1]
         return self.lines.get(address, 1)
 
-    def resolve(self, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    def resolve(
+        self,
+        environ: Mapping[str, str] = os.environ,
+        skip: Callable[[Address], bool] | None = None,
+    ) -> dict[str, Any]:
         """The values, with ``${NAME}`` and ``os.environ/NAME`` filled in.
+
+        Args:
+            environ: the variables.
+            skip: tells by its address whether a value keeps the names in place of the variables.
 
         Raises:
             ConfigError: names every variable that is not set.
         """
         missing: list[str] = []
-        values = self._fill(self.values, (), environ, missing)
+        values = self._fill(self.values, (), environ, missing, skip)
         if missing:
             raise ConfigError("\n".join(missing))
         return dict(values)
 
     def _fill(
-        self, value: Any, address: Address, environ: Mapping[str, str], missing: list[str]
+        self,
+        value: Any,
+        address: Address,
+        environ: Mapping[str, str],
+        missing: list[str],
+        skip: Callable[[Address], bool] | None,
     ) -> Any:
+        more = (environ, missing, skip)
         if isinstance(value, dict):
-            return {k: self._fill(v, (*address, k), environ, missing) for k, v in value.items()}
+            return {k: self._fill(v, (*address, k), *more) for k, v in value.items()}
         if isinstance(value, list):
-            return [self._fill(v, (*address, i), environ, missing) for i, v in enumerate(value)]
+            return [self._fill(v, (*address, i), *more) for i, v in enumerate(value)]
         if not isinstance(value, str):
             return value
 
         def lookup(name: str, otherwise: str | None = None) -> str:
+            if skip is not None and skip(address):
+                return f"os.environ/{name}"
             found = environ.get(name, otherwise)
             if found is None:
                 missing.append(
@@ -91,8 +108,13 @@ def explain(error: ValidationError, model: type[BaseModel], source: Source) -> s
     Values are left out because any of them may be a secret.
     """
     lines = []
-    for fault in error.errors(include_url=False, include_context=False, include_input=False):
+    found = error.errors(include_url=False, include_input=False)
+    # A list whose items have faults counts as empty too, which is no fault of its own.
+    around = {fault["loc"][:n] for fault in found for n in range(len(fault["loc"]))}
+    for fault in found:
         address = fault["loc"]
+        if fault["type"] == "too_short" and address in around:
+            continue
         where = f"{source.name}:{source.line(address)}"
         path = ".".join(map(str, address))
         if fault["type"] == "extra_forbidden":
@@ -100,9 +122,38 @@ def explain(error: ValidationError, model: type[BaseModel], source: Source) -> s
                 f"{where}: unknown key {path!r}; {_suggest(str(address[-1]), _keys(model, address[:-1]))}"
             )
         else:
-            message = fault["msg"].removeprefix("Value error, ")
+            message = _message(fault)
             lines.append(f"{where}: {path}: {message}" if path else f"{where}: {message}")
     return "\n".join(lines)
+
+
+_WANTED = {
+    "missing": "is missing; add it",
+    "string_type": "must be text; put it in quotes",
+    "string_too_short": "is empty; write some text",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "tuple_type": "must be a list; write it as [a, b]",
+    "dict_type": "must be a mapping of keys to values",
+    "model_type": "must be a mapping of keys to values",
+    "path_type": "must be a path; put it in quotes",
+}
+"""What pydantic's own error types mean to someone who writes YAML."""
+
+
+def _message(fault: ErrorDetails) -> str:
+    context = fault.get("ctx", {})
+    if fault["type"] == "too_short":
+        # Of a secret it is characters that are counted, of everything else items.
+        if context.get("field_type") == "Value":
+            return f"is too short; use at least {context['min_length']} characters"
+        return f"is an empty list; write at least {context['min_length']}"
+    return _WANTED.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
 
 
 def _suggest(name: str, known: list[str]) -> str:

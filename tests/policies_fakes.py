@@ -31,7 +31,7 @@ _LABELS = {
     "topic": """billing_payments orders_shipping account_access technical_support programming
         writing_editing education_science math health legal finance travel food_cooking
         entertainment_sports shopping_products other_topic""",
-    "pii": "EMAIL PHONE CREDIT_CARD IBAN US_SSN IP_ADDRESS",
+    "pii": "EMAIL PHONE CREDIT_CARD IBAN US_SSN IP_ADDRESS API_KEY URL_CREDENTIALS",
 }
 LABELS: dict[str, tuple[str, ...]] = {name: tuple(v.split()) for name, v in _LABELS.items()}
 _KINDS: dict[str, Kind] = {"pii": "spans", "intent": "one_of", "topic": "one_of"}

@@ -128,10 +128,61 @@ async def test_overload_is_answered_at_once(lengths: Lengths) -> None:
     await asyncio.to_thread(lengths.entered.wait, 10)
     waiting = asyncio.create_task(engine.classify(["a", "b", "c"]))
     await asyncio.sleep(0)
-    with pytest.raises(Overloaded, match="3 texts wait"):
+    with pytest.raises(Overloaded, match="3 texts wait for the classifiers, 2 more"):
         await engine.classify(["d", "e"])
     lengths.gate.set()
     assert len(await first) + len(await waiting) == 4
+    engine.close()
+
+
+async def test_a_request_that_is_too_large_by_itself_is_refused(lengths: Lengths) -> None:
+    engine = ClassifierEngine([lengths], max_waiting=4)
+    with pytest.raises(Overloaded, match="5 more would exceed max_waiting 4"):
+        await engine.classify([str(n) for n in range(5)])
+    assert lengths.batches == []
+    engine.close()
+
+
+async def test_callers_are_served_in_turn(lengths: Lengths) -> None:
+    engine = ClassifierEngine([lengths], max_batch=4)
+    lengths.gate.clear()
+    first = asyncio.create_task(engine.classify(["first"]))
+    await asyncio.to_thread(lengths.entered.wait, 10)
+    crowd = asyncio.create_task(engine.classify([f"crowd {n}" for n in range(100)]))
+    await asyncio.sleep(0)
+    late = asyncio.create_task(engine.classify(["late"]))
+    await asyncio.sleep(0)
+    lengths.gate.set()
+    await asyncio.gather(first, crowd, late)
+    assert "late" in lengths.batches[1]
+    engine.close()
+
+
+async def test_a_refused_request_leaves_no_work_behind(lengths: Lengths) -> None:
+    engine = ClassifierEngine([lengths], max_waiting=2)
+    book = "a long text " * 1000
+    with pytest.raises(Overloaded):
+        await engine.classify(["short", *(f"{n} {book}" for n in range(3))])
+    await engine.classify(["next"])
+    assert lengths.batches[-1] == ("next",)
+    engine.close()
+
+
+async def test_large_results_take_the_room_of_many(lengths: Lengths) -> None:
+    class Many(Lengths):
+        def predict(self, batch: Batch) -> list[tuple[Prediction, ...]]:
+            self.batches.append(batch.texts)
+            return [(Prediction("many", "long", 1.0),) * int(text) for text in batch.texts]
+
+    many = Many("many")
+    engine = ClassifierEngine([many], cache_entries=1000)
+    for text in ("15", "8000", "8001", "8002", "15"):
+        await engine.classify([text])
+    # The small result went when two large ones had filled the cache.
+    assert [batch[0] for batch in many.batches] == ["15", "8000", "8001", "8002", "15"]
+    await engine.classify(["100000"])
+    await engine.classify(["100000"])
+    assert [batch[0] for batch in many.batches[-2:]] == ["100000", "100000"]
     engine.close()
 
 

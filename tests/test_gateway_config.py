@@ -31,7 +31,7 @@ FAULTS = {
     "wrong type": ("server:\n  port: many", "config.yaml:2: server.port: "),
     "out of range": ("server: {port: 70000}", "server.port: "),
     "no model": ("model_list:\n- model_name: a\n  litellm_params: {}", "config.yaml:3: "),
-    "no models": ("model_list: []", "model_list: "),
+    "no models": ("model_list: []", "model_list: is an empty list; write at least 1"),
     "alias twice": (
         "model_list:" + "\n- {model_name: a, litellm_params: {model: x}}" * 2,
         "model_name 'a' stands 2 times",
@@ -40,7 +40,11 @@ FAULTS = {
         "model_list: [{model_name: doorman/x, litellm_params: {model: x}}]",
         "rename it",
     ),
-    "short key": ("keys: [{name: a, key: abc}]", "keys.0.key: "),
+    "short key": (
+        "keys: [{name: a, key: abc}]",
+        "config.yaml:1: keys.0.key: is too short; use at least 8 characters",
+    ),
+    "no list": ("policies: 3", "config.yaml:1: policies: must be a list; write it as [a, b]"),
     "same key twice": (
         "keys: [{name: a, key: abcdefgh}, {name: b, key: abcdefgh}]",
         "two keys have the same value",
@@ -57,6 +61,12 @@ def test_faults_say_where_what_and_how_to_mend(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         loads(text, FILE)
     assert message in str(caught.value)
+
+
+def test_a_list_with_a_faulty_item_is_not_called_empty() -> None:
+    with pytest.raises(ConfigError) as caught:
+        loads("model_list: [{model_name: a}]", FILE)
+    assert str(caught.value) == f"{FILE}:1: model_list.0.litellm_params: is missing; add it"
 
 
 def test_all_missing_variables_are_named_at_once() -> None:

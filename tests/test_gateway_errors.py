@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -14,6 +16,7 @@ from classifiers.engine import EngineClosed, Overloaded
 from policies.decision import Cause, Decision
 from proxy import errors
 from proxy.errors import (
+    CODES,
     ERRORS,
     UPSTREAM_FAULTS,
     InvalidRequest,
@@ -59,6 +62,19 @@ def test_every_exception_is_mapped() -> None:
     assert InvalidRequest in mine
     assert Overloaded in engine
     assert mine | engine <= set(ERRORS)
+
+
+def test_every_code_is_in_the_tables() -> None:
+    """Literal codes in calls of the exceptions: the last argument, where all of them are given."""
+    places = {"InvalidRequest": 2, "NotFound": 2, "TooLarge": 2, "Unavailable": 1}
+    used: set[tuple[str, str]] = set()
+    for path in Path(proxy.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                place = places.get(node.func.id, 99)
+                given = [*node.args[place:], *(k.value for k in node.keywords if k.arg == "code")]
+                used |= {(node.func.id, v.value) for v in given if isinstance(v, ast.Constant)}
+    assert used == {(kind.__name__, code) for code, (kind, _) in CODES.items()}
 
 
 def test_every_kind_of_upstream_error_is_mapped() -> None:

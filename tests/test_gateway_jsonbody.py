@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.errors import InvalidRequest
-from proxy.jsonbody import parse, splice
+from proxy.errors import InvalidRequest, TooLarge
+from proxy.jsonbody import cut, parse, splice
 
 REFUSED = {
     "empty": (b"", "empty"),
@@ -121,3 +121,47 @@ def test_splice_is_the_same_as_changing_the_value(
     changes = {address: data.draw(st.text()) for address in chosen}
     raw = json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode()
     assert json.loads(splice(raw, changes)) == put(value, changes)
+
+
+CROWDS = {
+    "strings": (b'{"a": ["x", "y", "z"], "b": {"c": "x"}}', 5, True),
+    "as many as allowed": (b'{"a": ["x", "y", "z"], "b": {"c": "x"}}', 6, False),
+    "lists": (b'{"a": [[], [], [], []]}', 5, True),
+    "objects": (b'{"a": [{}, {"b": {}}]}', 3, True),
+    "numbers in a list are none": (b'{"a": [1, 2, 3, 4, 5], "b": {}}', 3, False),
+    "fields are some": (b'{"a": {"b": null, "c": true, "d": 1}}', 3, True),
+}
+
+
+@pytest.mark.parametrize(("raw", "most", "refused"), CROWDS.values(), ids=CROWDS)
+def test_a_crowd_of_strings_is_refused(raw: bytes, most: int, refused: bool) -> None:
+    if not refused:
+        assert parse(raw, 100, most) == json.loads(raw)
+        return
+    with pytest.raises(TooLarge, match=f"over {most} .*limits.max_texts"):
+        parse(raw, 100, most)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text('ab",:{}[]\\ ', max_size=6),
+    lambda below: (
+        st.lists(below, max_size=3)
+        | st.dictionaries(st.text('ab",', max_size=3), below, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(
+    value=st.dictionaries(st.text('ab",\\', max_size=2), JSON, max_size=5),
+    keys=st.sets(st.text('ab",\\', max_size=2), max_size=4),
+    indent=st.sampled_from([None, 0, 2]),
+)
+def test_cut_takes_out_members_and_nothing_else(
+    value: dict[str, Any], keys: set[str], indent: int | None
+) -> None:
+    raw = json.dumps(value, indent=indent).encode()
+    out = cut(raw, keys)
+    assert json.loads(out) == {key: item for key, item in value.items() if key not in keys}
+    if not keys & value.keys():
+        assert out == raw

@@ -92,6 +92,21 @@ async def test_a_bad_reload_keeps_the_last_good_one(tmp_path: Path, text: str) -
     gateway.engine.close()
 
 
+async def test_a_reload_says_where_a_route_leads_nowhere(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway = offline(tmp_path, RULE % ("attack", "attack"))
+    gateway.load()
+    file = tmp_path / "policy.yaml"
+    file.write_text(
+        "name: test\nrules:\n- {name: r, when: {guard: attack}, do: {route: smal-model}}\n"
+    )
+    assert not await gateway.policies.reload()
+    assert f"{file}:3: rule 'r' routes to 'smal-model'" in caplog.text
+    assert "did you mean 'small-model'?" in caplog.text
+    gateway.engine.close()
+
+
 @pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
 def test_a_bad_policy_does_not_start(tmp_path: Path, text: str) -> None:
     with pytest.raises(PolicyError):
@@ -282,6 +297,30 @@ def test_the_process_reloads_on_sighup_and_drains_on_sigterm(
     assert records[-1]["ended"] == "complete"
     assert "attack" not in out.lower().replace('"label":"attack"', "")
     assert "Traceback" not in err
+
+
+def test_listening_is_said_when_connections_are_accepted(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    (tmp_path / "policy.yaml").write_text(
+        "name: p\nrules: [{name: r, when: {pii: EMAIL}, do: flag}]"
+    )
+    config = tmp_path / "config.yaml"
+    config.write_text("policies: [policy.yaml]\nclassifiers: {shipped: [pii]}")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "proxy.cli", "serve", "-c", str(config), "--port", "0"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+    )
+    try:
+        assert process.stderr is not None
+        said = next(line for line in process.stderr if "listening on" in line)
+        assert httpx.get(f"{said.split()[-1]}/ready").status_code == 200
+    finally:
+        process.kill()
+        process.communicate()
 
 
 # -- too much ----------------------------------------------------------------------------------------

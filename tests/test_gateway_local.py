@@ -201,6 +201,13 @@ def test_text_beyond_the_limit_is_refused_and_never_cut(
     assert upstream.seen == []
 
 
+def test_classifiers_cannot_be_chatted_with(shared_gateway: StartGateway) -> None:
+    answer = post(shared_gateway(), "/v1/chat/completions", {**ASK, "model": "doorman/guard"})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (404, "model_not_found")
+    assert "POST /v1/classify only" in error["message"]
+
+
 PATHS = [
     ("GET", "/v1/chat/completions", 405, "method_not_allowed"),
     ("DELETE", "/v1/models", 405, "method_not_allowed"),
@@ -270,6 +277,29 @@ def test_health_and_readiness_need_no_key(gateway: StartGateway) -> None:
     answer = post(door, "/v1/chat/completions", ASK, authorization="Bearer key-of-app-1")
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "not_ready")
     door.app.state.gateway.ready = True
+
+
+def test_requests_without_a_record_are_counted(gateway: StartGateway) -> None:
+    door = gateway("", "keys: [{name: app, key: abcdefgh}]")
+    url, headers = f"{door.url}/v1/chat/completions", {"authorization": "Bearer abcdefgh"}
+    text = {"content-type": "text/plain"}
+    json_type = {"content-type": "application/json"}
+    answers = [
+        httpx.post(url, json={}),
+        httpx.post(url, content="{}", headers=headers | text),
+        httpx.post(url, content="{", headers=headers | json_type),
+        httpx.get(url, headers=headers),
+        httpx.get(f"{door.url}/invented", headers=headers),
+    ]
+    assert [answer.status_code for answer in answers] == [401, 415, 400, 405, 404]
+    counted = get(door, "/metrics", **headers).text
+    for status in (401, 415, 400, 405):
+        line = f'doorman_requests_total{{path="/v1/chat/completions",status="{status}"}} 1.0'
+        assert line in counted
+    assert 'doorman_requests_total{path="other",status="404"} 1.0' in counted
+    assert "invented" not in counted
+    good = post(door, "/v1/chat/completions", ASK, **headers)
+    assert door.records.next().decision_id == good.headers["x-doorman-decision-id"]
 
 
 def test_metrics(gateway: StartGateway) -> None:

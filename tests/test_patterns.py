@@ -25,6 +25,7 @@ def found(classifier: PatternClassifier, text: str) -> list[tuple[str, str]]:
 
 
 ZEUS = {"label": "SECRET", "keywords": ["Project Zeus", "über", "art work", "work", "C++"]}
+CROSSING = {"label": "X", "keywords": ["falcon", "炸弹", "ばくだん", "폭탄", "миру"]}
 CARD = {"label": "CARD", "regex": r"\d{4}(?:[ -]?\d{4}){3}", "checksum": "luhn", "score": 1.0}
 BADGE = {"label": "BADGE", "regex": r"[A-Z]{2}-\d{4}", "context": ["badge", "staff id"]}
 
@@ -46,6 +47,36 @@ BADGE = {"label": "BADGE", "regex": r"[A-Z]{2}-\d{4}", "context": ["badge", "sta
         (CARD, "４１１１１１１１１１１１１１１１", ["４１１１１１１１１１１１１１１１"]),
         (BADGE, "my badge is AB-1234", ["AB-1234"]),
         (BADGE, "AB-1234 is my Staff  ID", ["AB-1234"]),
+        (CROSSING, "请告诉我falcon的事", ["falcon"]),
+        (
+            CROSSING,
+            "falcon² falconの falcon① falconª الfalcon falcon을 ｆａｌｃｏｎ的",
+            [
+                "falcon",
+                "falcon",
+                "falcon",
+                "falcon",
+                "falcon",
+                "falcon",
+                "ｆａｌｃｏｎ",
+            ],
+        ),
+        (CROSSING, "เกี่ยวกับfalconครับ", ["falcon"]),
+        (CROSSING, "如何制造炸弹呢", ["炸弹"]),
+        (CROSSING, "こどものばくだんです 폭탄을", ["ばくだん", "폭탄"]),
+        (CROSSING, "мир мира миру5 миру", ["миру"]),
+        (CROSSING, "falcons falcon1 éfalcon falconé gyrfalcon", []),
+        (CARD | {"context": ["卡号"]}, "我的卡号是4111 1111 1111 1111", ["4111 1111 1111 1111"]),
+        (
+            ZEUS,
+            "project\u2028zeus, project\x85zeus, project\u1680zeus, project\x1czeus",
+            [
+                "project\u2028zeus",
+                "project\x85zeus",
+                "project\u1680zeus",
+                "project\x1czeus",
+            ],
+        ),
         (ZEUS, "projects zeus", []),
         (ZEUS, "workshop, homework, éwork, worké", []),
         (ZEUS, "uber", []),

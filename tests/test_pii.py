@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from classifiers.normalize import plain
-from classifiers.pii import PiiClassifier
+from classifiers.pii import MAX_FINDS, PiiClassifier
 from classifiers.pii_detectors import DETECTORS, LABELS, candidates
-from classifiers.types import Batch, OperatingPoint, UnknownLabel
+from classifiers.types import Batch, ClassifierError, OperatingPoint, UnknownLabel
 
 PII = PiiClassifier()
 
@@ -432,8 +432,14 @@ def test_thresholds() -> None:
     ],
 )
 def test_long_hostile_text_ends_with_a_verdict(unit: str) -> None:
-    text = unit * (100_000 // len(unit)) + " jane@example.com"
+    text = unit * (50_000 // len(unit)) + " jane@example.com"
     assert found(text)[-1][1].endswith("jane@example.com")
+
+
+def test_too_many_finds_give_no_verdict_instead_of_half_of_one() -> None:
+    assert len(found("a@b.com " * MAX_FINDS)) == MAX_FINDS
+    with pytest.raises(ClassifierError, match=f"more than {MAX_FINDS} finds"):
+        PII.predict(Batch(["a@b.com " * (MAX_FINDS + 1)]))
 
 
 @given(st.text())

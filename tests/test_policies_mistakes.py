@@ -35,6 +35,7 @@ MISTAKES = [
     ("a: &a {b: c}\n<<: *a", 2, ["'<<' merges are not read"]),
     ("name: a\n---\nname: b", 2, ["not valid YAML", "another document"]),
     ("name: a\nversion: \x00", 2, ["control character stands here; remove it"]),
+    ('name: a\nrules: [{do: {block: "\\ud800"}}]', 2, ["surrogates", "no character; remove it"]),
     ("a: " + "[" * 60 + "]" * 60, 1, ["nested too deeply"]),
     ("a: &a [*a]", 1, ["nested too deeply"]),
     (
@@ -175,6 +176,22 @@ MISTAKES = [
     ),
     (TESTS + "  - {messages: [{role: user, content: []}], expect: block}", 7, ["content is empty"]),
 ]
+
+
+@pytest.mark.parametrize(
+    ("text", "optional"),
+    [
+        ("name: p\nrules: []", False),
+        (when("{all: []}"), False),
+        (when("{spam: []}"), False),
+        (DO + "flag\n    check: []", True),
+        (DO + "flag\ntests: []", True),
+    ],
+)
+def test_an_empty_list_can_be_left_out_where_its_key_can(text: str, optional: bool) -> None:
+    with pytest.raises(PolicyError) as caught:
+        loads(text)
+    assert str(caught.value).endswith("leave the key out") is optional
 
 
 @pytest.mark.parametrize(("text", "line", "words"), MISTAKES)

@@ -42,6 +42,21 @@ def test_restoring() -> None:
     assert restore("<EMAIL_1>", {}) == "<EMAIL_1>"
 
 
+def test_what_only_the_operator_wrote_is_not_put_back() -> None:
+    texts = [
+        user("ask a@b.com", role="system"),
+        user("or c@d.com", role="developer"),
+        user("I am e@f.com"),
+        user("found g@h.com", role="tool"),
+    ]
+    decision = decide(
+        RESTORE.replace("do:", "roles: [system, developer, user, tool], do:"),
+        *((t, {}) for t in texts),
+    )
+    assert len(decision.redactions) == 4
+    assert restorations(texts, decision) == {"<EMAIL_3>": "e@f.com", "<EMAIL_4>": "g@h.com"}
+
+
 def test_only_input_is_put_back_and_a_reply_gets_other_placeholders() -> None:
     bound = policy(RESTORE.replace("do:", "check: [input, output], do:"))
     sent = [user("a@b.com")]

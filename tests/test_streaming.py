@@ -460,7 +460,7 @@ def test_a_channel_that_is_over_does_not_hold_up_the_next_one():
 
 def test_a_silent_choice_does_not_hold_up_the_other_one():
     wire = [
-        *said(["hm"], index=1),
+        *said(["hm "], index=1),
         *said(["word "] * 40),
         chunk({}, 0, "stop"),
         chunk({}, 1, "stop"),

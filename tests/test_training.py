@@ -16,8 +16,8 @@ from sklearn.metrics import roc_auc_score
 from classifiers import calibration
 from classifiers.encoder import Encoder
 from classifiers.heads import load_heads
-from classifiers.packs import read_pack, read_tensors
-from classifiers.training.build import build
+from classifiers.packs import SHIPPED, SHIPPED_HEADS, read_pack, read_tensors
+from classifiers.training.build import build, rows_hash
 from classifiers.training.data import Row, group_key, normal_key, read_jsonl, without_duplicates
 from classifiers.training.features import FeatureCache
 from classifiers.training.fit import (
@@ -288,3 +288,37 @@ def test_settings_limit_the_negatives_that_the_ngrams_see(
     fitted = fit(rows, ["bad"], "any_of", windows, Settings(folds=3, negatives=20))
     assert np.isfinite(fitted.head.lexical).all()
     assert len(fitted.mix) == 1
+
+
+def test_two_labels_are_told_apart(encoder: Encoder, cache: FeatureCache, tmp_path: Path) -> None:
+    random = np.random.default_rng(4)
+    words = {"shop": ("order", "refund", "card"), "dev": ("code", "python", "process")}
+    rows = [
+        Row(f"{n} " + " ".join(random.choice(own, size=4)), frozenset({label}), None, "ours",
+            "dev" if n % 5 == 0 else "train")
+        for n in range(120)
+        for label, own in words.items()
+    ]  # fmt: skip
+    made = recipe(
+        rows, labels=("shop", "dev"), decision="one_of", pooling="mean", budget=0.05, least=0.5
+    )
+    folder = build(made, tmp_path, encoder, cache, tmp_path / "packs")
+    assert read_pack(folder, kind="head")["metrics"]["overall"]["accuracy"] > 0.95
+
+
+def test_a_label_that_a_fold_has_no_row_of_harms_no_other(
+    encoder: Encoder, cache: FeatureCache
+) -> None:
+    rows = [row for row in toy_rows(200) if row.split == "train"]
+    rows.append(Row("hello hello morning", frozenset({"rare"})))
+    windows = make_windows(rows, encoder, cache, "max")
+    fitted = fit(rows, ["bad", "rare"], "any_of", windows)
+    truth = truth_table(rows, ["bad"])[:, 0]
+    assert roc_auc_score(truth, fitted.held_out[:, 0]) > 0.9
+    assert np.isfinite(fitted.held_out).all()
+
+
+def test_the_shipped_packs_were_made_of_the_rows_that_are_there() -> None:
+    for name in SHIPPED_HEADS:
+        manifest = read_pack(SHIPPED / name, kind="head")
+        assert manifest["rows_sha256"] == rows_hash(), f"{name}: run `make packs`"

@@ -12,11 +12,12 @@ import pytest
 from aiohttp import web
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from proxy.config import LitellmParams, ModelEntry, Timeouts
+from proxy.config import ConfigError, LitellmParams, ModelEntry, Timeouts
 from proxy.endpoints import ENDPOINTS
 from proxy.endpoints.base import Usage
 from proxy.errors import UpstreamError
 from proxy.upstream import make_upstreams
+from proxy.upstream_litellm import FORWARDED_PARAMS
 
 KEY = "sk-ant-the-operators-own-key"
 CHAT = ENDPOINTS["/v1/chat/completions"]
@@ -160,11 +161,21 @@ async def test_a_stream_is_translated_to_the_same_events():
         assert json.loads(event.raw.removeprefix(b"data: ")) == event.json == json.loads(event.data)
 
 
-async def test_the_operators_parameters_are_honoured():
+async def test_the_operators_parameters_are_honoured_and_the_clients_win():
     server = Anthropic()
     async with upstream_of(server, drop_params=True, temperature=0.1, rpm=5) as upstream:
         reply = await upstream.complete(BODY | {"logit_bias": {"1": 1}}, None, {})
     assert reply.status == 200
+    assert server.seen[0][1]["temperature"] == 0.5
+    assert not FORWARDED_PARAMS & {"api_key", "api_base", "base_url", "extra_headers", "headers"}
+
+
+@pytest.mark.parametrize("given", [{}, {"temperature": None}])
+async def test_the_operators_parameters_are_what_counts_where_the_client_gives_none(given):
+    server = Anthropic()
+    async with upstream_of(server, temperature=0.1) as upstream:
+        body = {key: value for key, value in BODY.items() if key != "temperature"} | given
+        await upstream.complete(body, None, {})
     assert server.seen[0][1]["temperature"] == 0.1
 
 
@@ -261,6 +272,35 @@ async def test_chat_only():
 async def read_all(upstream):
     async with upstream.stream(BODY | {"stream": True}, None, {}) as stream:
         return [event async for event in stream]
+
+
+UNKNOWN = {
+    "foo/bar": (
+        "model_list: 'a': litellm knows no provider for the model 'foo/bar'",
+        "openai/bar with an api_base",
+    ),
+    "antropic/claude-x": ("did you mean 'anthropic/claude-x'?",),
+    "claude-unheard-of": ("no provider for the model 'claude-unheard-of'",),
+}
+
+
+@pytest.mark.parametrize(("model", "parts"), UNKNOWN.items(), ids=UNKNOWN)
+def test_a_model_of_no_known_provider_is_refused_at_start(model, parts):
+    with pytest.raises(ConfigError) as caught:
+        upstreams_of(model).check()
+    for part in parts:
+        assert part in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("model", ["anthropic/claude-x", "bedrock/x", "github_copilot/x", "poe/x"])
+def test_models_of_known_providers_are_not(model):
+    upstreams_of(model).check()
+
+
+def upstreams_of(model):
+    entry = ModelEntry(model_name="a", litellm_params=LitellmParams(model=model, drop_params=True))
+    return make_upstreams([entry], PATIENT)
 
 
 def test_litellm_is_not_imported_before_it_is_needed():

@@ -70,9 +70,21 @@ def _false_positives(manifest: Mapping[str, Any]) -> list[str]:
     return [
         "## False positives at the default thresholds (any label, splits dev and test)",
         "",
+        "Budgets are by label, these counts are of all labels together. Near misses were written or "
+        "picked to look like what is looked for.",
+        "",
         "| source | flagged |",
         "|---|---|",
         *(f"| {name} | {count} |" for name, count in found.items()),
+        "",
+        "## Found at the default thresholds (a label that holds, splits dev and test)",
+        "",
+        "Sources made from templates (SAP200, latent jailbreak, AdvBench) have near copies in the "
+        "training rows and are easy; attacks in documents are the hardest.",
+        "",
+        "| source | found |",
+        "|---|---|",
+        *(f"| {name} | {count} |" for name, count in manifest["metrics"]["found"].items()),
         "",
     ]
 

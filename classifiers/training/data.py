@@ -6,12 +6,15 @@ import gzip
 import json
 import re
 import unicodedata
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 Split = Literal["train", "dev", "test"]
+FOLDS = 3
+"""Cross-fitting folds."""
 ROWS = Path(__file__).parent / "rows"
 """Rows written for this project, one JSON line each."""
 
@@ -32,6 +35,7 @@ class Row:
         benign: an ordinary text that no policy should stop; such rows make the false-positive rate.
             Near misses, written to look like what is looked for, are not: they train, and are
             reported apart.
+        group: rows of one group never stand on both sides of a fold; empty: by the first words.
     """
 
     text: str = field(repr=False)
@@ -42,6 +46,7 @@ class Row:
     weight: float = 1.0
     focus: tuple[int, int] | None = None
     benign: bool = False
+    group: str = ""
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
@@ -77,6 +82,11 @@ def normal_key(text: str) -> str:
 def group_key(text: str) -> str:
     """Texts with one key never stand on both sides of a fold: templates share their first words."""
     return " ".join(normal_key(text).split()[:5])
+
+
+def bucket(group: str, folds: int = FOLDS) -> int:
+    """The fold of a group."""
+    return zlib.crc32(group.encode()) % folds
 
 
 def without_duplicates(rows: Iterable[Row]) -> list[Row]:

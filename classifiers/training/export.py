@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from classifiers.encoder import WINDOW_SCHEME
 from classifiers.packs import file_sha256, write_manifest
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -131,6 +132,7 @@ def export(
             "layer_weights": list(layer_weights),
             "window_tokens": window_tokens,
             "stride_tokens": stride_tokens,
+            "window_scheme": WINDOW_SCHEME,
         },
     )
 

@@ -4,7 +4,6 @@ averaged, calibrated on folds that neither has seen.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +16,16 @@ from sklearn.linear_model import LogisticRegression
 
 from classifiers import lexical
 from classifiers.encoder import Encoder
-from classifiers.training.data import Row, group_key
+from classifiers.training.data import FOLDS, Row, bucket, group_key
 from classifiers.training.features import FeatureCache
 from classifiers.types import Kind
 
 Array = npt.NDArray[np.float32]
 Wide = npt.NDArray[np.float64]
+SENTENCE_WORTH = 0.3
+"""Weight of a sentence of an innocent text, beside 1 for a window of it."""
+ABSENT = -8.0
+"""Logit of a label that a fold has no row of."""
 MIXES = (0.3, 0.5, 0.7, 1.0)
 """Shares of the encoder in the averaged logit that are tried; the rest is the n-grams'."""
 
@@ -36,16 +39,14 @@ class Windows:
         grams: ``[windows, BUCKETS]`` sparse.
         owner: ``[windows]`` index of the row.
         focus: ``[windows]`` False where the window lies outside of its row's focus.
+        sentence: ``[windows]`` True where the window is a single sentence of a longer text.
     """
 
     features: Array
     grams: csr_matrix
     owner: npt.NDArray[np.int64]
     focus: npt.NDArray[np.bool_]
-
-    def pick(self, rows: npt.NDArray[np.int64]) -> Windows:
-        """The windows at these indexes."""
-        return Windows(self.features[rows], self.grams[rows], self.owner[rows], self.focus[rows])
+    sentence: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +93,9 @@ class Settings:
 
     c_encoder: float = 10.0
     c_lexical: float = 10.0
-    folds: int = 4
+    folds: int = FOLDS
     negatives: int = 20_000
-    iterations: int = 300
+    iterations: int = 200
 
 
 def make_windows(
@@ -117,19 +118,26 @@ def make_windows(
         shape=(len(cuts), lexical.BUCKETS),
     )
     if pooling == "mean":
-        share = 1.0 / np.bincount(owner, minlength=len(rows))[owner]
+        # As it is served: the windows that cover the text, not its sentences once more.
+        kept = np.asarray([not cut.sentence for cut in cuts], dtype=np.float32)
+        share = kept / np.bincount(owner, weights=kept, minlength=len(rows))[owner]
         average = csr_matrix((share, (owner, np.arange(len(owner)))), shape=(len(rows), len(owner)))
         own = np.arange(len(rows))
         pooled = np.asarray(average @ features, dtype=np.float32)
         return Windows(
-            pooled, csr_matrix(average @ grams, dtype=np.float32), own, np.ones(len(rows), bool)
+            pooled,
+            csr_matrix(average @ grams, dtype=np.float32),
+            own,
+            np.ones(len(rows), bool),
+            np.zeros(len(rows), bool),
         )
     inside = np.ones(len(cuts), dtype=bool)
     for index, cut in enumerate(cuts):
         if (focus := rows[cut.text].focus) is not None:
             overlap = min(cut.end, focus[1]) - max(cut.start, focus[0])
-            inside[index] = overlap >= 0.6 * (focus[1] - focus[0])
-    return Windows(features, grams, owner, inside)
+            inside[index] = overlap >= 0.6 * min(cut.end - cut.start, focus[1] - focus[0])
+    alone = np.asarray([cut.sentence for cut in cuts])
+    return Windows(features, grams, owner, inside, alone)
 
 
 def fit(
@@ -155,7 +163,7 @@ def fit(
     for column, label in enumerate(labels):
         if not (truth[:, column] == 1).any():
             raise ValueError(f"label {label!r} has no row; add examples or drop the label")
-    folds = np.asarray([zlib.crc32(group_key(row.text).encode()) % settings.folds for row in rows])
+    folds = np.asarray([bucket(row.group or group_key(row.text), settings.folds) for row in rows])
     weights = np.asarray([row.weight for row in rows])
     make = _fit_any if decision == "any_of" else _fit_one
     # What each window's logits are when its row was held out, by both models.
@@ -255,13 +263,19 @@ def _fit_one(
     # On n-grams one label against the rest: as good as all at once, and many times as fast.
     grams = windows.grams[chosen]
     words = [
-        _regress(grams, target == label, sample, settings.c_lexical, settings)
+        _one_against_rest(grams, target == label, sample, settings)
         for label in range(truth.shape[1])
     ]
-    return (
-        _regress(windows.features[chosen], target, sample, settings.c_encoder, settings),
-        _side_by_side(words),
-    )
+    model = _regress(windows.features[chosen], target, sample, settings.c_encoder, settings)
+    return _multinomial(model, truth.shape[1]), _side_by_side(words)
+
+
+def _one_against_rest(
+    grams: csr_matrix, target: npt.NDArray[np.bool_], sample: Wide, settings: Settings
+) -> Part:
+    if not target.any():  # a label whose few rows all lie in the fold that is held out
+        return Part(np.zeros((grams.shape[1], 1)), np.full(1, ABSENT))
+    return _binary(_regress(grams, target, sample, settings.c_lexical, settings))
 
 
 def _fit_any(
@@ -274,8 +288,11 @@ def _fit_any(
     encoder, words = [], []
     for of_row in truth.T:
         usable = train[windows.owner] & (of_row[windows.owner] >= 0)
-        positive = usable & (of_row[windows.owner] == 1) & windows.focus
+        # Which sentences of a harmful text are harmful is not known: none of them teaches. Those
+        # of innocent texts are all innocent, but there are many, so each counts for less.
+        positive = usable & (of_row[windows.owner] == 1) & windows.focus & ~windows.sentence
         negative = usable & ((of_row[windows.owner] == 0) | ~windows.focus)
+        worth = np.where(windows.sentence, SENTENCE_WORTH, 1.0) * weights[windows.owner]
         # Which window of a long positive text carries the label is not known: first all of them,
         # each with its share; then the one that the first model finds most certain, and any other
         # it is sure of (multiple-instance learning, Andrews et al. 2002).
@@ -283,9 +300,11 @@ def _fit_any(
         share = np.where(positive, 1.0 / np.maximum(per_row, 1)[windows.owner], 1.0)
         if (per_row > 1).any():
             chosen = np.flatnonzero(positive | negative)
-            sample = _balanced(positive[chosen], (share * weights[windows.owner])[chosen])
-            part = _regress(
-                windows.features[chosen], positive[chosen], sample, settings.c_encoder, settings
+            sample = _balanced(positive[chosen], (share * worth)[chosen])
+            part = _binary(
+                _regress(
+                    windows.features[chosen], positive[chosen], sample, settings.c_encoder, settings
+                )
             )
             score = windows.features @ part.weight[:, 0] + part.bias[0]
             best = np.full(len(of_row), -np.inf)
@@ -293,34 +312,48 @@ def _fit_any(
             positive &= (score >= best[windows.owner]) | (score > 0)
             share = np.where(positive & (score < best[windows.owner]), 0.5, 1.0)
         chosen = np.flatnonzero(positive | negative)
-        sample = _balanced(positive[chosen], (share * weights[windows.owner])[chosen])
+        sample = _balanced(positive[chosen], (share * worth)[chosen])
         target = positive[chosen]
-        encoder.append(
-            _regress(windows.features[chosen], target, sample, settings.c_encoder, settings)
-        )
+        if not target.any():
+            encoder.append(Part(np.zeros((windows.features.shape[1], 1)), np.full(1, ABSENT)))
+            words.append(Part(np.zeros((lexical.BUCKETS, 1)), np.full(1, ABSENT)))
+            continue
+        model = _regress(windows.features[chosen], target, sample, settings.c_encoder, settings)
+        encoder.append(_binary(model))
         keep = _thinned(target, settings.negatives)
-        words.append(
-            _regress(
-                windows.grams[chosen[keep]],
-                target[keep],
-                sample[keep],
-                settings.c_lexical,
-                settings,
-            )
-        )
+        grams = windows.grams[chosen[keep]]
+        model = _regress(grams, target[keep], sample[keep], settings.c_lexical, settings)
+        words.append(_binary(model))
     return _side_by_side(encoder), _side_by_side(words)
 
 
 def _regress(
     matrix: Any, target: npt.NDArray[Any], sample: Wide, c: float, settings: Settings
-) -> Part:
+) -> LogisticRegression:
     if issparse(matrix) and target.max() == 1:
         # Trust-region Newton: on n-grams ten times as fast as L-BFGS to the same weights.
         model = LogisticRegression(C=c, tol=1e-3, solver="liblinear", intercept_scaling=10.0)
     else:
         model = LogisticRegression(C=c, tol=1e-4, max_iter=settings.iterations)
     model.fit(matrix, target.astype(int), sample_weight=sample / sample.mean())
+    return model
+
+
+def _binary(model: LogisticRegression) -> Part:
     return Part(model.coef_.T, model.intercept_)
+
+
+def _multinomial(model: LogisticRegression, labels: int) -> Part:
+    """Weights for every label; scikit-learn gives one column for two labels, none for absent ones."""
+    weight = np.zeros((model.coef_.shape[1], labels))
+    bias = np.full(labels, ABSENT)
+    if len(model.classes_) == 2:
+        weight[:, model.classes_] = np.hstack([-model.coef_.T, model.coef_.T]) / 2
+        bias[model.classes_] = np.concatenate([-model.intercept_, model.intercept_]) / 2
+    else:
+        weight[:, model.classes_] = model.coef_.T
+        bias[model.classes_] = model.intercept_
+    return Part(weight, bias)
 
 
 def _balanced(target: npt.NDArray[np.bool_], weights: Wide) -> Wide:

@@ -1,9 +1,10 @@
-"""Show every prediction on a text, the decision of the policies, and the tokens that made it."""
+"""Show every prediction on a text, the decision of the policies, and the words that made it."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +23,13 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from classifiers.types import Classification, Stage
+    from policies.decision import Decision
 
 SHOWN_SCORES = 0.05
 """On a terminal, labels that are less likely than this and match nothing are left out."""
+
+
+MOST_WORDS = 8
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +39,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--policy", action="append", type=Path, metavar="FILE", help="decide by this policy"
     )
     parser.add_argument(
-        "--role", default="user", help="whose text it is; assistant is checked as a reply"
+        "--role",
+        default="user",
+        help="whose text it is: system, developer, user (default), assistant, tool or function; "
+        "assistant is checked as a reply",
     )
     config_option(parser)
     json_option(parser)
@@ -47,9 +55,12 @@ def run(options: argparse.Namespace) -> int:
     from classifiers.types import Text
     from policies import schema
     from policies.engine import evaluate
+    from policies.policy import ROLES
     from proxy.loading import load_classifiers
 
-    config = read_config(options.config)
+    if options.role not in ROLES:
+        raise CommandError(f"--role {options.role!r} is no role; there are: {', '.join(ROLES)}")
+    config = read_config(options.config, secrets=False)
     content = sys.stdin.read() if options.text == "-" else options.text
     if not content:
         raise CommandError("the text is empty; give one, or - and a text on standard input")
@@ -63,26 +74,66 @@ def run(options: argparse.Namespace) -> int:
         found = engine.classify_blocking([content])[0]
         text = Text(content, options.role, ("messages", 0, "content"), stage, turn=0)
         decision = evaluate(bound, stage, [text], [found])
-        value = _describe(content, found, engine)
+        value = _describe(content, found, engine, decision)
     finally:
         engine.close()
     value["policies"] = [policy.id for policy in bound]
     value["decision"] = asdict(decision)
-    emit(options, value, lambda console: _render(console, value))
+    emit(options, value, lambda console: _render(console, value, content))
     return 0
 
 
-def _describe(content: str, found: Classification, engine: Any) -> dict[str, Any]:
+def _describe(
+    content: str, found: Classification, engine: Any, decision: Decision
+) -> dict[str, Any]:
     from proxy.local import explanations, predictions
 
     return {
         "predictions": predictions(found, engine.classifiers),
         "errors": dict(found.errors),
-        "explanations": explanations(content, found, engine.classifiers),
+        "explanations": explanations(content, found, engine.classifiers, _used(asdict(decision))),
     }
 
 
-def _render(console: Console, value: dict[str, Any]) -> None:
+def _used(decision: dict[str, Any]) -> set[tuple[str, str]]:
+    """Classifier and label of every match that made a rule fire, whatever the rule's threshold."""
+    causes = [*decision["fired"], *decision["shadow"]]
+    return {
+        (cause["classifier"].partition("@")[0], cause["label"])
+        for cause in causes
+        if cause["score"] >= cause["threshold"]
+    }
+
+
+def words(content: str, tokens: Sequence[Mapping[str, Any]]) -> list[tuple[str, float]]:
+    """The words that speak for a label, the strongest first, each with the sum of its tokens' shares.
+
+    Args:
+        content: the text.
+        tokens: ``start``, ``end`` and ``share`` of each token, in the order of the text.
+    """
+    spans: list[tuple[int, int, float]] = []
+    for token in tokens:
+        start, end, share = token["start"], token["end"], token["share"]
+        if start == end:
+            continue  # the text as a whole
+        if spans and (start < spans[-1][1] or _inside_a_word(content, start, spans[-1][1])):
+            first, last, sum_of = spans[-1]
+            spans[-1] = (first, max(last, end), sum_of + share)
+        else:
+            spans.append((start, end, share))
+    found = [(content[start:end], share) for start, end, share in spans if share > 0]
+    return sorted(((word, share) for word, share in found if word.strip()), key=lambda it: -it[1])
+
+
+def _inside_a_word(content: str, at: int, end: int) -> bool:
+    """Whether a token that starts at ``at``, where another one ends, goes on with the same word."""
+    before, after = content[at - 1 : at], content[at : at + 1]
+    # Chinese and Japanese have no spaces between words; there every token is one.
+    return at == end and all(c.isalnum() and not "\u2e80" <= c <= "\u9fff" for c in (before, after))
+
+
+def _render(console: Console, value: dict[str, Any], content: str) -> None:
     from rich.markup import escape
     from rich.table import Table
 
@@ -102,9 +153,12 @@ def _render(console: Console, value: dict[str, Any]) -> None:
             style="bold" if row["match"] else "dim",
         )
     console.print(table)
+    used = _used(value["decision"])
     for row in value["explanations"]:
-        tokens = sorted(row["tokens"], key=lambda token: -token["share"])[:8]
-        shares = "  ".join(f"{escape(repr(t['token']))} {t['share']:+.2f}" for t in tokens)
+        if (row["classifier"], row["label"]) not in used:
+            continue
+        strongest = words(content, row["tokens"])[:MOST_WORDS]
+        shares = "  ".join(f"{escape(repr(word))} {share:+.2f}" for word, share in strongest)
         console.print(f"[bold]{row['classifier']}: {escape(row['label'])}[/] because of  {shares}")
     for name, reason in value["errors"].items():
         console.print(f"[red]{name} failed: {escape(reason)}[/]")

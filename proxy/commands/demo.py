@@ -99,8 +99,11 @@ CONVERSATIONS: tuple[Conversation, ...] = (
 WARM_UP = _user("warm-up", "Good morning, what is on the menu of the canteen today?")
 
 
+MAX_RECORDS = 1000
+
+
 class Collected:
-    """A ledger that keeps the records in memory, by decision id."""
+    """A ledger that keeps the newest records in memory, by decision id."""
 
     def __init__(self) -> None:
         self.records: dict[str, Record] = {}
@@ -108,13 +111,15 @@ class Collected:
     def write(self, record: Record) -> None:
         """Keep a record."""
         self.records[record.decision_id] = record
+        if len(self.records) > MAX_RECORDS:
+            del self.records[next(iter(self.records))]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--oneshot", action="store_true", help="stop after the table")
     parser.add_argument("--port", type=int, default=8080, help="port to listen on (default: 8080)")
-    json_option(parser)
+    json_option(parser, "print the rows as JSON; without it a table, in a pipe too")
 
 
 def run(options: argparse.Namespace) -> int:

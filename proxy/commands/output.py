@@ -31,9 +31,11 @@ class CommandError(Exception):
     """The command cannot do its work; each line is a fault with its fix."""
 
 
-def json_option(parser: argparse.ArgumentParser) -> None:
+def json_option(
+    parser: argparse.ArgumentParser, help: str = "print JSON on a terminal too, not in a pipe only"
+) -> None:
     """Add ``--json``."""
-    parser.add_argument("--json", action="store_true", help="print JSON also on a terminal")
+    parser.add_argument("--json", action="store_true", help=help)
 
 
 def config_option(parser: argparse.ArgumentParser) -> None:
@@ -53,12 +55,12 @@ def emit(options: argparse.Namespace, value: Any, render: Callable[[Console], No
     render(Console(highlight=False))
 
 
-def read_config(path: Path | None) -> Config:
-    """The config file, or the built-in defaults."""
+def read_config(path: Path | None, *, secrets: bool = True) -> Config:
+    """The config file, or the built-in defaults; see :func:`proxy.config.loads` for ``secrets``."""
     from proxy import config
 
     with faults():
-        return config.defaults() if path is None else config.load(path)
+        return config.defaults() if path is None else config.load(path, secrets=secrets)
 
 
 @contextlib.contextmanager

@@ -1,8 +1,11 @@
-"""Lint policy files (load, look up classifiers and thresholds), or run their tests as well."""
+"""Lint policy files (load, look up classifiers and thresholds), or run their tests as well.
+
+With a config file, routes are checked against its model_list, and its classifiers are used."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +32,14 @@ def run(options: argparse.Namespace) -> int:
     from classifiers.engine import ClassifierEngine
     from proxy.loading import load_classifiers
 
+    config = read_config(options.config, secrets=False)
+    # Without a config it is not known which models there will be.
+    aliases = [entry.model_name for entry in config.model_list] if options.config else None
     with faults():
-        engine = ClassifierEngine(load_classifiers(read_config(options.config).classifiers))
+        engine = ClassifierEngine(load_classifiers(config.classifiers))
     try:
-        results = [_examine(path, engine, test=options.what == "test") for path in options.files]
+        test = options.what == "test"
+        results = [_examine(path, engine, aliases, test=test) for path in options.files]
     finally:
         engine.close()
     good = not any(result["faults"] or result["failures"] for result in results)
@@ -40,20 +47,34 @@ def run(options: argparse.Namespace) -> int:
     return 0 if good else 1
 
 
-def _examine(path: Path, engine: ClassifierEngine, *, test: bool) -> dict[str, Any]:
+def _examine(
+    path: Path, engine: ClassifierEngine, aliases: Collection[str] | None, *, test: bool
+) -> dict[str, Any]:
     from policies import schema, testing
+    from proxy.policy_store import unknown_routes
 
     result: dict[str, Any] = {
-        "file": str(path), "policy": None, "rules": 0, "tests": 0, "faults": [], "failures": []
-    }  # fmt: skip
+        "file": str(path),
+        "policy": None,
+        "rules": 0,
+        "tests": 0,
+        "tested": False,
+        "faults": [],
+        "failures": [],
+    }
     try:
         bound = schema.bind(schema.load(path), engine.classifiers)
     except schema.PolicyError as error:
         result["faults"] = str(error).splitlines()
         return result
-    result |= {"policy": bound.id, "rules": len(bound.policy.rules)}
+    result |= {
+        "policy": bound.id,
+        "rules": len(bound.policy.rules),
+        "tests": len(bound.policy.tests),
+        "tested": test,
+        "faults": [] if aliases is None else unknown_routes(bound, aliases),
+    }
     if test:
-        result["tests"] = len(bound.policy.tests)
         result["failures"] = [str(f) for f in testing.run_tests(bound, engine.classify_blocking)]
     return result
 
@@ -69,8 +90,10 @@ def _render(console: Console, results: list[dict[str, Any]]) -> None:
         head.append(f"{result['file']}", style="bold")
         if result["policy"]:
             head.append(f"  {result['policy']}, {result['rules']} rules", style="default")
-        if result["tests"]:
+        if result["tested"]:
             head.append(f", {passed} of {result['tests']} tests passed", style="default")
+        elif result["tests"]:
+            head.append(f", {result['tests']} tests not run", style="default")
         console.print(head)
         for line in bad:
             console.print(Text(f"  {line}"))

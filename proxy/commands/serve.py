@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import math
 import os
-import queue
 import signal
 import socket
 import sys
 from collections.abc import Iterator
-from logging.handlers import QueueHandler, QueueListener
 from typing import TYPE_CHECKING
 
 from proxy.commands.output import (
@@ -21,11 +20,17 @@ from proxy.commands.output import (
     one_blas_thread,
     read_config,
 )
+from proxy.linewriter import LineWriter
 
 if TYPE_CHECKING:
+    import uvicorn
+
     from proxy.config import Config
 
 log = logging.getLogger("doorman")
+
+_STDOUT = 1
+"""Its file descriptor."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
         with faults():
             app = create_app(config)
             app.state.gateway.load()
-        server = uvicorn.Server(
+        server = _announcing(
             uvicorn.Config(
                 app,
                 loop="uvloop" if sys.platform != "win32" else "asyncio",
@@ -59,17 +64,30 @@ def run(options: argparse.Namespace) -> int:
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                timeout_graceful_shutdown=int(config.server.drain_seconds),
-            )
+                timeout_graceful_shutdown=math.ceil(config.server.drain_seconds),
+            ),
+            sock,
         )
         # uvicorn raises the signal that stopped it once more when all is done; being stopped is
         # no failure, so it finds nothing to do then.
         for stopping in (signal.SIGINT, signal.SIGTERM):
             signal.signal(stopping, lambda *_: None)
-        host, port = sock.getsockname()[:2]
-        log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
         server.run(sockets=[sock])
     return 0 if server.started else 1
+
+
+def _announcing(config: uvicorn.Config, sock: socket.socket) -> uvicorn.Server:
+    """A server that says where it listens once connections are accepted, not before."""
+    import uvicorn
+
+    class Announcing(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets=sockets)
+            if self.started:
+                host, port = sock.getsockname()[:2]
+                log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+
+    return Announcing(config)
 
 
 def _bound(host: str, port: int) -> socket.socket:
@@ -115,15 +133,13 @@ def _logs() -> Iterator[None]:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
-    records: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
     decisions = logging.getLogger("doorman.decisions")
-    handler = QueueHandler(records)
+    sys.stdout.flush()
+    handler = LineWriter(_STDOUT)
     decisions.addHandler(handler)
     decisions.propagate = False
-    listener = QueueListener(records, logging.StreamHandler(sys.stdout))
-    listener.start()
     try:
         yield
     finally:
-        listener.stop()
         decisions.removeHandler(handler)
+        handler.finish()

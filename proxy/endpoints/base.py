@@ -7,7 +7,7 @@ table. Endpoints are pure: bodies in, texts and bodies out.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -106,8 +106,8 @@ class Endpoint(ABC):
         """Token counts of a reply or of a stream event, if it has them."""
 
     @abstractmethod
-    def answer(self, reply: Reply, context: ReplyContext) -> Body:
-        """A complete reply made here, with zero usage."""
+    def answer(self, reply: Reply, context: ReplyContext, *, usage: Usage | None = None) -> Body:
+        """A complete reply made here; zero usage, unless the upstream has counted some."""
 
     @abstractmethod
     def answer_events(self, reply: Reply, context: ReplyContext) -> list[bytes]:
@@ -121,6 +121,7 @@ class Endpoint(ABC):
         open_choices: Sequence[int],
         *,
         silent: Sequence[int] = (),
+        opened: Collection[Hashable] = (),
         usage: Usage | None = None,
     ) -> list[bytes]:
         """Events that end a stream whose output was blocked.
@@ -129,6 +130,7 @@ class Endpoint(ABC):
             open_choices: choices that have not been finished towards the client.
             silent: those of them of which the client has seen no text; they show ``reply.content``
                 instead of ending in silence.
+            opened: choices of which the client knows the role.
             usage: what the upstream counted, if it came that far.
         """
 
@@ -140,6 +142,14 @@ class Endpoint(ABC):
         """
         error = {"message": message, "type": type, "param": None, "code": code}
         return [encode({"error": error})]
+
+    def opened(self, event: Body) -> Sequence[Hashable]:
+        """Choices whose role this event states."""
+        return ()
+
+    def continued(self, context: ReplyContext, event: Body) -> ReplyContext:
+        """What events made here need so that they go on a stream of which this is an event."""
+        return context
 
     def failed(self, event: Body) -> bool:
         """Whether a stream event is the upstream's report of an error."""
@@ -155,6 +165,13 @@ class Endpoint(ABC):
         Whoever replaces a string of a reply calls this with its address: the log probabilities
         of a choice, for instance, repeat its text token by token.
         """
+
+    def sound(self, body: Body) -> bool:
+        """Whether a reply or an event has a shape in which all of its text is found."""
+        return True
+
+    def strip(self, body: Body) -> None:  # noqa: B027  (most APIs hold no copies)
+        """Remove, in place, what may hold text and is never classified."""
 
     def context(self, body: Mapping[str, Any], *, id: str, created: int) -> ReplyContext:
         """What :meth:`answer` needs, from the request body."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from classifiers.types import Text
 from policies.turns import newest_turn
-from proxy.endpoints import leaves
-from proxy.endpoints.base import Body
-from proxy.errors import InvalidRequest
+from proxy.endpoints import derived, leaves
+from proxy.endpoints.base import Address, Body
+from proxy.errors import InvalidRequest, NotFound
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 
@@ -37,6 +39,9 @@ _LISTS = ("tools", "functions", "modalities")
 _OBJECTS = ("stream_options", "metadata", "response_format", "prediction", "audio", "logit_bias")
 _KINDS = {dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
 MAX_CHOICES = 128
+MAX_KEY_CHARS = 256
+_NAME = re.compile(r"[^\s<|\\/>]{1,64}")
+"""What OpenAI's API takes as the name of a speaker."""
 
 
 def validate(body: Body) -> None:
@@ -44,10 +49,18 @@ def validate(body: Body) -> None:
 
     Raises:
         InvalidRequest: in the words that OpenAI's API uses.
+        NotFound: the model is one of the gateway's classifiers.
     """
     if not isinstance(body.get("model"), str) or not body["model"]:
         raise InvalidRequest(
             "You must provide a model parameter.", "model", "missing_required_parameter"
+        )
+    if body["model"].startswith("doorman/"):
+        raise NotFound(
+            "Models below doorman/ are classifiers; they answer POST /v1/classify only. For a chat "
+            "use another one of GET /v1/models.",
+            "model",
+            "model_not_found",
         )
     for name in _BOOLEANS:
         _expect(body.get(name), bool, name)
@@ -61,31 +74,68 @@ def validate(body: Body) -> None:
         _expect(options.get("include_usage"), bool, "stream_options.include_usage")
     _validate_n(body.get("n"))
     _validate_messages(body)
+    if leaves.longest_key(body) > MAX_KEY_CHARS:
+        raise InvalidRequest(
+            f"The name of a field is longer than {MAX_KEY_CHARS} characters; shorten it.",
+            code="string_above_max_length",
+        )
 
 
 def texts(body: Body) -> list[Text]:
-    """Every text of the request: fields in the body's order, messages with their turn."""
+    """Every text of the request: fields in the body's order, messages with their turn.
+
+    Each is followed by what it means where it is JSON source; after a field or a message come the
+    names in it that the API does not know, and its parts joined.
+    """
     found: list[Text] = []
     for name, value in body.items():
         if name == "messages":
             found.extend(_message_texts(value if isinstance(value, list) else [value]))
         else:
-            role = FIELD_ROLES.get(name, "user")
-            found.extend(
-                Text(string, role, address, "input", turn=-1, last_turn=False)
-                for address, string in leaves.texts(value, (name,))
-            )
+            own = Text("", FIELD_ROLES.get(name, "user"), (name,), turn=-1, last_turn=False)
+            found.extend(_below(value, own))
+            if name not in leaves.KNOWN_KEYS:
+                found.append(replace(own, content=name, derived=True))
     return found
 
 
-def _message_texts(messages: Sequence[Any]) -> list[Text]:
+def _message_texts(messages: Sequence[Any]) -> Iterator[Text]:
     roles = [_role(message) for message in messages]
     last = newest_turn(roles)
-    return [
-        Text(string, roles[turn], address, "input", turn=turn, last_turn=turn in last)
-        for turn, message in enumerate(messages)
-        for address, string in leaves.texts(message, ("messages", turn))
-    ]
+    newest: list[Text] = []  # the model reads the messages of a turn one after the other
+    for turn, message in enumerate(messages):
+        own = Text("", roles[turn], ("messages", turn), turn=turn, last_turn=turn in last)
+        texts = list(_below(message, own))
+        yield from texts
+        parts = [text for text in texts if _is_part(text)]
+        if turn in last:
+            newest += parts
+        elif len(parts) > 1:
+            yield from derived.joined(parts)
+    if len(newest) > 1:
+        yield from derived.joined(newest)
+
+
+def _below(value: Any, own: Text) -> Iterator[Text]:
+    """Every text below a value; ``own`` has its address and what all of them share."""
+    for address, string in leaves.texts(value, own.address):
+        newest = own.last_turn and not _is_name(address, string)
+        text = replace(own, content=string, address=address, last_turn=newest)
+        yield text
+        yield from derived.decoded(text)
+    for address, name in leaves.names(value, own.address):
+        yield replace(own, content=name, address=address, derived=True)
+
+
+def _is_part(text: Text) -> bool:
+    at = text.address
+    return not text.derived and at[2:3] == ("content",) and at[-1] in derived.PART_KEYS
+
+
+def _is_name(address: Address, string: str) -> bool:
+    """Whether a string is the name of who speaks: classified, but no part of what was said, so it
+    does not make a question of a greeting."""
+    return len(address) == 3 and address[2] == "name" and _NAME.fullmatch(string) is not None
 
 
 def _role(message: Any) -> str:
@@ -143,6 +193,13 @@ def _validate_message(message: Any, where: str) -> None:
             "missing_required_parameter",
         )
     _expect(message["role"], str, f"{where}.role")
+    if message["role"] not in ROLES:
+        known = ", ".join(f"'{role}'" for role in sorted(ROLES))
+        raise InvalidRequest(
+            f"Invalid value for '{where}.role'. Supported values are: {known}.",
+            f"{where}.role",
+            "invalid_value",
+        )
     for name in ("name", "refusal", "tool_call_id"):
         _expect(message.get(name), str, f"{where}.{name}")
     _expect(message.get("tool_calls"), list, f"{where}.tool_calls")

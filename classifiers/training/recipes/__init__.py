@@ -51,15 +51,15 @@ RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
         Recipe(
-            "safety", MODERATION, "any_of", "max", safety_rows, 0.002, 0.3,
+            "safety", MODERATION, "any_of", "max", safety_rows, 0.002, 0.5,
             "Harmful content and harmful requests, by the category names of the public moderation interface.",
         ),
         Recipe(
-            "jailbreak", ("jailbreak",), "any_of", "max", jailbreak_rows, 0.005, 0.5,
+            "jailbreak", ("jailbreak",), "any_of", "max", jailbreak_rows, 0.006, 0.5,
             "Jailbreaks and prompt injection: text that attacks the model's instructions.",
         ),
         Recipe(
-            "spam", ("spam",), "any_of", "max", spam_rows, 0.002, 0.5,
+            "spam", ("spam",), "any_of", "max", spam_rows, 0.002, 0.7,
             "Unwanted advertising, lures and fraud in messages.",
         ),
         Recipe(

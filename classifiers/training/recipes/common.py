@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from classifiers.training.data import ROWS, Row, read_jsonl
+from classifiers.training.data import ROWS, Row, bucket, group_key, read_jsonl
 
 BENIGN = (
     "awesome_chatgpt_prompts",
@@ -62,6 +62,8 @@ LICENCES = {
     },
 }
 NONE: frozenset[str] = frozenset()
+DOCUMENTS = "ours, documents"
+INJECTED = "ours, attacks in documents"
 _INVENTED = re.compile(r"\.example\b")
 _ENDINGS = (".com", ".com", ".com", ".net", ".org", ".io", ".co", ".shop", ".info", ".example")
 
@@ -105,14 +107,22 @@ def long_documents(rows: Iterable[Row], count: int = 700, seed: int = 7) -> list
     chooser = random.Random(seed)  # noqa: S311 (not for secrets)
     documents: list[Row] = []
     for split in ("train", "dev"):
-        texts = [row.text for row in rows if row.split == split]
+        # All parts of a document come from one fold, or held-out scores would be of known text.
+        shelves: dict[int, list[str]] = {}
+        for row in rows:
+            if row.split == split and row.benign:
+                shelves.setdefault(bucket(group_key(row.text)), []).append(row.text)
         for _ in range(count if split == "train" else count // 5):
             length = chooser.choice((800, 1500, 3000, 8000))
+            shelf = chooser.choice(sorted(shelves))
             parts: list[str] = []
             while sum(map(len, parts)) < length:
-                parts.append(chooser.choice(texts))
+                parts.append(chooser.choice(shelves[shelf]))
             text = "\n\n".join(parts)[:length]
-            documents.append(Row(text, NONE, None, "ours", split, 1.0, None, True))
+            group = group_key(parts[0])
+            documents.append(
+                Row(text, NONE, source=DOCUMENTS, split=split, benign=True, group=group)
+            )
     return documents
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
-from classifiers.training.data import Row, without_duplicates
+from classifiers.training.data import Row, group_key, without_duplicates
 from classifiers.training.recipes.common import (
+    INJECTED,
     NONE,
     benign_rows,
     everyday_rows,
@@ -17,6 +19,13 @@ from classifiers.training.recipes.common import (
     row_of,
     with_text,
 )
+
+PERSONAS = (
+    "benign/awesome_chatgpt_prompts",
+    "benign/awesome_chatgpt_prompts_zh",
+    "benign/fabric_system_prompts",
+)
+"""Few, but the nearest that ordinary requests come to a jailbreak; they count for more."""
 
 
 def jailbreak_rows(data: Path) -> list[Row]:
@@ -29,10 +38,10 @@ def jailbreak_rows(data: Path) -> list[Row]:
         ("gptfuzz_templates", 1.0),
         ("self_reminder_jailbreaks", 1.0),
         ("cyberseceval_prompt_injection", 0.7),
-        ("cyberseceval_multilingual_mt", 0.4),
+        ("cyberseceval_multilingual_mt", 0.3),
         ("latent_jailbreak", 0.2),
         ("sap200", 0.3),
-        ("xsafety_goal_hijacking", 0.3),
+        ("xsafety_goal_hijacking", 0.2),
     ):
         source = f"injection/{name}"
         rows += public(data, source, lambda r, s=source, w=weight: row_of(r, hit, s, weight=w))  # type: ignore[misc]
@@ -54,7 +63,7 @@ def jailbreak_rows(data: Path) -> list[Row]:
         for r in own
     ]
     benign = benign_rows(data)
-    rows += benign
+    rows += [replace(row, weight=3.0) if row.source in PERSONAS else row for row in benign]
     rows += injected_documents(rows, [row for row in benign if 200 < len(row.text) < 6000])
     rows += everyday_rows(data) + messages(data)
     # Harmful wishes are another classifier's: asked plainly, they attack no instruction.
@@ -89,5 +98,5 @@ def injected_documents(
             before, after = host[:place].rstrip() + " ", " " + host[place:].lstrip()
             text = before + attack + after
             focus = (len(before), len(before) + len(attack))
-            made.append(Row(text, hit, None, "ours", split, 0.7, focus))
+            made.append(Row(text, hit, None, INJECTED, split, 0.7, focus, group=group_key(attack)))
     return made

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from classifiers.training.data import Row, without_duplicates
+from classifiers.training.data import Row, bucket, without_duplicates
 from classifiers.training.recipes.common import (
     NONE,
     benign_rows,
@@ -27,20 +27,14 @@ def safety_rows(data: Path) -> list[Row]:
     for name in ("advbench", "gptfuzz_questions", "harmful_questions_redinstruct"):
         source = f"safety/{name}"
         rows += public(data, source, lambda r, s=source: _harmful(r, s))  # type: ignore[misc]
-    for name, weight in (
-        ("davidson", 0.3),
-        ("edos_sexism", 0.2),
-        ("hatexplain_part", 0.4),
-        ("toxic_spans", 0.4),
+    for name, weight, share in (
+        ("davidson", 0.3, 0.4),
+        ("edos_sexism", 0.2, 1.0),
+        ("hatexplain_part", 0.4, 1.0),
+        ("toxic_spans", 0.4, 0.6),
     ):
         source = f"safety/{name}"
-        rows += public(
-            data,
-            source,
-            lambda r, s=source, w=weight: row_of(  # type: ignore[misc]
-                r, frozenset(r["labels"]), s, known=frozenset(r["known"]), weight=w
-            ),
-        )
+        rows += public(data, source, lambda r, s=source, w=weight, p=share: _post(r, s, w, p))  # type: ignore[misc]
     source = "injection/sap200"
     rows += public(
         data,
@@ -60,6 +54,14 @@ def safety_rows(data: Path) -> list[Row]:
         row_of(r, NONE, "ours", benign=True) for r in ours("jailbreak") if r["label"] == "benign"
     ]
     return without_duplicates(rows)
+
+
+def _post(item: dict[str, Any], source: str, weight: float, share: float) -> Row | None:
+    """A post of a social network. Those without any label are many; a share of them is kept."""
+    known = frozenset(item["known"])
+    if not known or (not item["labels"] and bucket(item["id"], 100) >= share * 100):
+        return None
+    return row_of(item, frozenset(item["labels"]), source, known=known, weight=weight)
 
 
 _REQUEST_KINDS = ("dangerousqa", "adversarialqa")
