@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
-import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 
@@ -65,10 +64,6 @@ class ClassifierEngine:
         self._long: Worker[_Job, dict[str, Outcome]] = Worker(
             "classifier-long", self._predict, max_waiting=max_waiting, max_batch=1
         )
-        self.classify_seconds = 0.0
-        """Seconds the worker has spent in classifiers, in total."""
-        self.texts_classified = 0
-        """Texts that were not answered from memory, in total."""
 
     @property
     def waiting(self) -> int:
@@ -175,7 +170,6 @@ class ClassifierEngine:
     # -- on the worker threads --------------------------------------------------------------------
 
     def _predict(self, jobs: Sequence[_Job]) -> list[dict[str, Outcome]]:
-        started = time.perf_counter()
         outcomes: list[dict[str, Outcome]] = [{} for _ in jobs]
         # Texts that ask for the same classifiers share one Batch, hence one encoder pass.
         groups: dict[tuple[str, ...], list[int]] = {}
@@ -186,8 +180,6 @@ class ClassifierEngine:
             for name in names:
                 for index, outcome in zip(indexes, self._run(name, batch), strict=True):
                     outcomes[index][name] = outcome
-        self.classify_seconds += time.perf_counter() - started
-        self.texts_classified += len(jobs)
         return outcomes
 
     def _run(self, name: str, batch: Batch) -> list[Outcome]:

@@ -225,7 +225,7 @@ class HeadClassifier:
         """
         column = self._columns.start + self._column(label)
         batch = Batch([text])
-        views = self._stack.views(batch)
+        views = batch.shared((self._stack, "views"), self._stack.views)
         rows = list(range(len(views.encoded.windows)))
         if self._head.pooling == "max":
             batch_logits = batch.shared((self._stack, "logits"), self._stack.logits)

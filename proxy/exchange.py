@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from classifiers.types import Stage, Text
@@ -158,27 +158,15 @@ class Accounts:
 
     def record(self, exchange: Exchange) -> Record:
         """The record of a request that has ended."""
-        call, target = exchange.call, exchange.target
+        target = exchange.target
         saved, basis = self.saved(exchange)
-        return Record(
-            time=exchange.created,
-            decision_id=exchange.decision_id,
-            request_id=call.request_id,
-            key=call.key or None,
-            endpoint=call.endpoint.name,
-            stream=call.stream,
-            model=call.model[:MODEL_CHARS],
-            action=exchange.action,
-            status=exchange.status,
-            ended=exchange.ended,
-            policies=exchange.policies.ids,
+        return replace(
+            self.bare(exchange),
             stages={name: stage(decision) for name, decision in exchange.decisions.items()},
             texts=sum(not text.derived for text in exchange.texts),
             unscanned=first(exchange.unscanned, MOST_ADDRESSES),
-            upstream_called=exchange.upstream_called,
             upstream_model=target.model if target and exchange.upstream_called else None,
             provider=target.provider if target and exchange.upstream_called else None,
-            upstream_status=exchange.upstream_status,
             milliseconds=self._milliseconds(exchange),
             tokens=self.tokens(exchange),
             cost_usd=self.spent(exchange),

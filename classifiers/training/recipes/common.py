@@ -36,7 +36,6 @@ LICENCES = {
     "injection/llmail_benign_emails": "MIT",
     "injection/sap200": "Apache-2.0",
     "injection/xsafety_goal_hijacking": "Apache-2.0",
-    "injection/bipia_attack_strings": "MIT",
     "safety/ailuminate_demo_en": "CC-BY-4.0",
     "safety/ailuminate_demo_fr": "CC-BY-4.0",
     "safety/forbidden_questions": "MIT",
