@@ -101,7 +101,7 @@ def once(heads: Sequence[HeadClassifier], text: str) -> tuple[float, float]:
     batch = Batch([text])
     stack = heads[0]._stack
     started = time.perf_counter()
-    batch.shared((stack, "views"), stack.views)
+    stack.reader.views(batch)
     encoded = time.perf_counter()
     for head in heads:
         head.predict(batch)

@@ -9,7 +9,8 @@ from benchmarks.report import Table, number, percent
 from benchmarks.rows import requests
 from classifiers.training.data import Row
 from classifiers.training.features import FeatureCache
-from classifiers.training.fit import fit, make_windows, truth_table
+from classifiers.training.fit import fit, truth_table
+from classifiers.training.windows import make_windows
 
 ACCURACY = 0.96
 TRIAL_LABELS = 8

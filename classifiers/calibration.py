@@ -55,6 +55,11 @@ def upper_bound(failures: int, total: int) -> float:
     return high
 
 
+def benign_needed(rate: float) -> int:
+    """The fewest benign texts that can prove a false-positive rate: with none of them matching."""
+    return math.ceil(math.log(1 - CONFIDENCE) / math.log1p(-rate))
+
+
 def false_positive_threshold(benign: Scores, rate: float, name: str = "") -> float:
     """The lowest threshold whose false-positive rate is proven to stay under ``rate``.
 
@@ -68,7 +73,7 @@ def false_positive_threshold(benign: Scores, rate: float, name: str = "") -> flo
     """
     may_match = allowed(rate, len(benign))
     if may_match < 0:
-        needed = math.ceil(math.log(1 - CONFIDENCE) / math.log1p(-rate))
+        needed = benign_needed(rate)
         raise UnknownLabel(
             f"{name}: max_false_positive_rate {rate:.4%} cannot be promised from {len(benign)} benign "
             f"texts; {needed - len(benign)} more are needed, or take a larger rate"

@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from classifiers import calibration, lexical
-from classifiers.encoder import Encoded, Encoder, Window
-from classifiers.normalize import Plain, plain
+from classifiers.encoder import Encoder, Window
 from classifiers.packs import PackError, read_pack, read_tensors
 from classifiers.types import (
     Batch,
@@ -27,12 +26,16 @@ from classifiers.types import (
     Prediction,
     UnknownLabel,
 )
+from classifiers.views import Reader, Views
 
 Array = npt.NDArray[np.float32]
 Scores = npt.NDArray[np.float64]
 POOLINGS = ("max", "mean")
 NEEDS = ("name", "labels", "decision", "pooling", "encoder", "operating_points")
 FILES = ("head.safetensors", "calibration.safetensors")
+OUT_OF_SCOPE = "out_of_scope"
+"""A further label of one-of heads, where the manifest asks for it: the text is about none of the labels.
+Its score is the share of held-out texts in scope that have more energy than the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +52,6 @@ class TokenShare:
     start: int
     end: int
     share: float
-
-
-@dataclass(frozen=True, slots=True)
-class Views:
-    """Every form of every text that is scored: the raw one and, if it differs, the plain one.
-
-    Attributes:
-        encoded: windows of all forms; ``Window.text`` indexes ``owners``.
-        owners: index of the original text of each form.
-        forms: the strings themselves.
-        plain: how a form maps back to the original, None for raw forms.
-    """
-
-    encoded: Encoded
-    owners: tuple[int, ...]
-    forms: tuple[str, ...]
-    plain: tuple[Plain | None, ...]
 
 
 class Head:
@@ -104,6 +90,13 @@ class Head:
         self.calibration_truth = self._tensor(
             folder, held_out, "truth", (rows, len(self.labels)), np.int8
         )
+        self.energies: Scores | None = None
+        if manifest.get(OUT_OF_SCOPE) and self.decision == "one_of" and rows:
+            self.energies = np.sort(energy(logits))
+            outside = strangeness(logits, self.energies)
+            self.calibration_scores = np.column_stack([self.calibration_scores, outside])
+            none = np.zeros((rows, 1), dtype=np.int8)
+            self.calibration_truth = np.hstack([self.calibration_truth, none])
 
     @staticmethod
     def _tensor(
@@ -123,8 +116,9 @@ class Head:
 class HeadStack:
     """All heads of one encoder, their weights side by side."""
 
-    def __init__(self, encoder: Encoder, heads: Sequence[Head]) -> None:
-        self.encoder = encoder
+    def __init__(self, reader: Reader, heads: Sequence[Head]) -> None:
+        self.reader = reader
+        self.encoder = reader.encoder
         self.columns: list[slice] = []
         first = 0
         for head in heads:
@@ -134,24 +128,9 @@ class HeadStack:
         self.lexical = np.ascontiguousarray(np.hstack([head.lexical for head in heads]))
         self.bias = np.concatenate([head.bias for head in heads])
 
-    def views(self, batch: Batch) -> Views:
-        """The forms of the batch's texts, encoded."""
-        owners: list[int] = []
-        forms: list[str] = []
-        plains: list[Plain | None] = []
-        for index, text in enumerate(batch.texts):
-            owners.append(index)
-            forms.append(text)
-            plains.append(None)
-            if (normal := plain(text)).changed and normal.text.strip():
-                owners.append(index)
-                forms.append(normal.text)
-                plains.append(normal)
-        return Views(self.encoder.encode(forms), tuple(owners), tuple(forms), tuple(plains))
-
     def logits(self, batch: Batch) -> Array:
         """``[windows of all views, all labels of all heads]``."""
-        views = batch.shared((self, "views"), self.views)
+        views = self.reader.views(batch)
         result: Array = views.encoded.features @ self.weight + self.bias
         for row, window in enumerate(views.encoded.windows):
             buckets, values = lexical.features(views.forms[window.text][window.start : window.end])
@@ -168,6 +147,8 @@ class HeadClassifier:
         self._columns = columns
         self.name = head.name
         self.labels = head.labels
+        if head.energies is not None:
+            self.labels = (*head.labels, OUT_OF_SCOPE)
         self.kind = head.decision
         self.version = str(head.manifest["hash"])[:12]
         self.manifest = head.manifest
@@ -178,11 +159,13 @@ class HeadClassifier:
         For long text the windows are pooled: ``max`` takes each label's most certain window,
         ``mean`` the average logit.
         """
-        views = batch.shared((self._stack, "views"), self._stack.views)
+        views = self._stack.reader.views(batch)
         everything = batch.shared((self._stack, "logits"), self._stack.logits)
-        rows = _rows(views, len(batch.texts))
+        rows = owned_rows(views, len(batch.texts))
         pooled = np.stack([self._pool(everything[own, self._columns], views, own) for own in rows])
         scores = probabilities(pooled, self._head.decision)
+        if self._head.energies is not None:
+            scores = np.column_stack([scores, strangeness(pooled, self._head.energies)])
         if not np.isfinite(scores).all():
             raise ClassifierError(f"classifier {self.name} gave scores that are not finite")
         return [
@@ -210,6 +193,7 @@ class HeadClassifier:
             benign = scores[(quiet == 0).all(axis=1)]
             cut = calibration.false_positive_threshold(benign, float(point.value or 0.0), name)
         else:
+            check_recall(self.name, labels, self.labels[len(self._head.labels) :])
             positive = scores[(truth == 1).any(axis=1)]
             cut = calibration.recall_threshold(positive, float(point.value or 0.0), name)
         return dict.fromkeys(labels, cut)
@@ -223,9 +207,11 @@ class HeadClassifier:
         Raises:
             UnknownLabel: no such label.
         """
+        if self._column(label) >= len(self._head.labels):
+            raise UnknownLabel(f"{self.name}: {label} is the lack of evidence; no token made it")
         column = self._columns.start + self._column(label)
         batch = Batch([text])
-        views = batch.shared((self._stack, "views"), self._stack.views)
+        views = self._stack.reader.views(batch)
         rows = list(range(len(views.encoded.windows)))
         if self._head.pooling == "max":
             batch_logits = batch.shared((self._stack, "logits"), self._stack.logits)
@@ -287,17 +273,53 @@ class HeadClassifier:
         until = np.concatenate(([0.0], np.cumsum(np.cumsum(slope)[:-1])))
         result: list[tuple[tuple[int, int], float]] = []
         previous = 0
-        inner = window.offsets[1:-1]
-        for index, ((start, end), share) in enumerate(zip(inner, parts[1:-1], strict=True)):
+        rest = 0.0
+        inner = [i for i, (start, end) in enumerate(window.offsets) if end > start]
+        for index, (start, end) in enumerate(window.offsets):
+            if end <= start:  # the special tokens stand for the text as a whole
+                rest += float(parts[index])
+                continue
             # A token also takes the spaces before it, the last one whatever follows.
-            stop = len(text) if index == len(inner) - 1 else end - window.start
+            stop = len(text) if index == inner[-1] else end - window.start
             own = float(until[stop] - until[previous])
-            result.append(((start, end), float(share) + own))
+            result.append(((start, end), float(parts[index]) + own))
             previous = max(previous, stop)
-        # The two special tokens stand for the text as a whole.
-        rest = float(parts[0] + parts[-1]) + (0.0 if inner else float(until[-1]))
+        rest += 0.0 if inner else float(until[-1])
         result.append(((window.start, window.start), rest))
         return result
+
+
+def energy(logits: npt.NDArray[Any]) -> Scores:
+    """``[n]`` log of the summed exponentials of ``[n, labels]`` logits: how much the head knows the text."""
+    wide = logits.astype(np.float64)
+    top = wide.max(axis=1)
+    result: Scores = top + np.log(np.exp(wide - top[:, None]).sum(axis=1))
+    return result
+
+
+def strangeness(logits: npt.NDArray[Any], energies: Scores) -> Scores:
+    """``[n]`` the score of :data:`OUT_OF_SCOPE`: the share of texts in scope with more energy.
+
+    Args:
+        logits: ``[n, labels]``.
+        energies: of held-out texts in scope, ascending.
+    """
+    below = np.searchsorted(energies, energy(logits), side="right")
+    result: Scores = 1.0 - below / len(energies)
+    return result
+
+
+def check_recall(name: str, asked: Sequence[str], extra: Sequence[str]) -> None:
+    """Refuse to promise a recall of the label that was never trained.
+
+    Raises:
+        UnknownLabel: it is among those that are asked for.
+    """
+    for label in set(asked) & set(extra):
+        raise UnknownLabel(
+            f"{name}: min_recall cannot be promised for {label}, since no text out of scope was seen "
+            "in training; use max_false_positive_rate: or at:"
+        )
 
 
 def probabilities(logits: npt.NDArray[Any], decision: Kind) -> Scores:
@@ -311,23 +333,28 @@ def probabilities(logits: npt.NDArray[Any], decision: Kind) -> Scores:
     return sigmoid
 
 
-def load_heads(folders: Sequence[Path], encoder: Encoder) -> list[HeadClassifier]:
+def load_heads(folders: Sequence[Path], encoder: Encoder | Reader) -> list[HeadClassifier]:
     """Load head packs onto one encoder; their products are stacked.
+
+    Args:
+        encoder: or a reader, to share the encoder's work with packs of other kinds.
 
     Raises:
         PackError: a pack is damaged, was made for another encoder, or two have one name.
     """
-    heads = [Head(folder, encoder) for folder in folders]
+    reader = encoder if isinstance(encoder, Reader) else Reader(encoder)
+    heads = [Head(folder, reader.encoder) for folder in folders]
     if not heads:
         return []
-    stack = HeadStack(encoder, heads)
+    stack = HeadStack(reader, heads)
     return [
         HeadClassifier(head, stack, columns)
         for head, columns in zip(heads, stack.columns, strict=True)
     ]
 
 
-def _rows(views: Views, texts: int) -> list[list[int]]:
+def owned_rows(views: Views, texts: int) -> list[list[int]]:
+    """The windows of each text, those of all its forms."""
     rows: list[list[int]] = [[] for _ in range(texts)]
     for row, window in enumerate(views.encoded.windows):
         rows[views.owners[window.text]].append(row)

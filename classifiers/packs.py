@@ -21,7 +21,21 @@ from safetensors.numpy import load_file, save_file
 FORMAT = 1
 MANIFEST = "manifest.json"
 SHIPPED = Path(__file__).parent / "packs"
-SHIPPED_HEADS = ("safety", "jailbreak", "spam", "intent", "topic")
+SHIPPED_HEADS = (
+    "safety",
+    "jailbreak",
+    "spam",
+    "intent",
+    "topic",
+    "sentiment",
+    "emotion",
+    "ticket",
+    "email_intent",
+)
+SHIPPED_SPANS = ("entities", "slots")
+"""Token heads. ``slots`` is an example: it is loaded where it is named."""
+LOADED = (*SHIPPED_HEADS, "entities")
+"""What ``shipped: all`` means, beside the patterns of ``pii``."""
 
 
 class PackError(Exception):
@@ -124,6 +138,7 @@ def read_tensors(path: Path) -> dict[str, npt.NDArray[Any]]:
 def write_tensors(path: Path, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
     """Write a safetensors file."""
     save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, path)
+    path.chmod(0o644)  # safetensors makes it its owner's alone, whatever the umask
 
 
 def _own_hash(manifest: Mapping[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """The values that cross the layers: texts in, predictions out.
 
-``policies`` imports this module and nothing else from ``classifiers``, so everything a policy
-needs to know about a classifier (its labels, its thresholds) is expressed here.
+``policies`` imports this module and the one about files that people write (``written``, ``faults``,
+``yaml_source``) and nothing else from ``classifiers``, so everything a policy needs to know about a
+classifier (its labels, its thresholds) is expressed here.
 """
 
 from __future__ import annotations

@@ -85,6 +85,9 @@ class ClassifiersConfig(StrictModel):
     """Which of the shipped classifiers are loaded: ``all``, or a list of names."""
     packs: tuple[Path, ...] = ()
     """Folders of further model packs, relative to the config file."""
+    encoder: Path | None = None
+    """Folder of another encoder pack than the shipped one, relative to the config file. Packs made for
+    the shipped one are refused with it: list your own, and the shipped classifiers you rebuilt."""
     pii_region: str = Field(default="US", pattern="^[A-Z]{2}$")
     """Where phone numbers without a country code are assumed to be from (ISO 3166)."""
     patterns: tuple[PatternConfig, ...] = ()
@@ -278,11 +281,16 @@ def loads(text: str, path: Path, *, secrets: bool = True) -> Config:
     return config.model_copy(
         update={
             "policies": tuple(folder / file for file in config.policies),
-            "classifiers": config.classifiers.model_copy(
-                update={"packs": tuple(folder / pack for pack in config.classifiers.packs)}
-            ),
+            "classifiers": _placed(config.classifiers, folder),
         }
     )
+
+
+def _placed(classifiers: ClassifiersConfig, folder: Path) -> ClassifiersConfig:
+    """Paths relative to the config file, made whole."""
+    packs = tuple(folder / pack for pack in classifiers.packs)
+    encoder = None if classifiers.encoder is None else folder / classifiers.encoder
+    return classifiers.model_copy(update={"packs": packs, "encoder": encoder})
 
 
 def _is_secret(address: Address) -> bool:

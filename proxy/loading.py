@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
+from classifiers.faults import did_you_mean
 from classifiers.types import Classifier
-from policies.faults import did_you_mean
 from proxy.config import ClassifiersConfig
 from proxy.yaml_source import ConfigError
 
@@ -32,15 +32,15 @@ def load_classifiers(config: ClassifiersConfig) -> list[Classifier]:
 
 def _packs(config: ClassifiersConfig) -> list[Classifier]:
     from classifiers.encoder import Encoder
-    from classifiers.heads import load_heads
-    from classifiers.packs import SHIPPED, SHIPPED_HEADS
+    from classifiers.loading import load_packs
+    from classifiers.packs import SHIPPED
 
-    names = _chosen(config, SHIPPED_HEADS)
+    names = _chosen(config)
     folders = [*(SHIPPED / name for name in names), *config.packs]
     if not folders:
         return []
     threads = config.threads or min(4, _cores())
-    return list(load_heads(folders, Encoder(SHIPPED / "encoder", threads=threads)))
+    return load_packs(folders, Encoder(config.encoder or SHIPPED / "encoder", threads=threads))
 
 
 def _patterns(config: ClassifiersConfig) -> list[Classifier]:
@@ -53,18 +53,21 @@ def _patterns(config: ClassifiersConfig) -> list[Classifier]:
     return [PiiClassifier(region=config.pii_region), *own]
 
 
-def _chosen(config: ClassifiersConfig, heads: tuple[str, ...]) -> tuple[str, ...]:
-    """The shipped heads that the configuration asks for."""
+def _chosen(config: ClassifiersConfig) -> tuple[str, ...]:
+    """The shipped packs that the configuration asks for."""
+    from classifiers.packs import LOADED, SHIPPED_HEADS, SHIPPED_SPANS
+
     if config.shipped == "all":
-        return heads
-    known = (*heads, PII)
+        return LOADED
+    packs = (*SHIPPED_HEADS, *SHIPPED_SPANS)
+    known = (*packs, PII)
     for name in config.shipped:
         if name not in known:
             raise ConfigError(
                 f"classifiers.shipped: no classifier {name!r} is shipped; "
                 f"{did_you_mean(name, known, 'shipped classifiers')}"
             )
-    return tuple(name for name in heads if name in config.shipped)
+    return tuple(name for name in packs if name in config.shipped)
 
 
 def _cores() -> int:

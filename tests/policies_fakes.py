@@ -31,10 +31,16 @@ _LABELS = {
     "topic": """billing_payments orders_shipping account_access technical_support programming
         writing_editing education_science math health legal finance travel food_cooking
         entertainment_sports shopping_products other_topic""",
+    "entities": "PERSON ORG LOCATION DATE TIME ADDRESS PRODUCT",
     "pii": "EMAIL PHONE CREDIT_CARD IBAN US_SSN IP_ADDRESS API_KEY URL_CREDENTIALS",
 }
 LABELS: dict[str, tuple[str, ...]] = {name: tuple(v.split()) for name, v in _LABELS.items()}
-_KINDS: dict[str, Kind] = {"pii": "spans", "intent": "one_of", "topic": "one_of"}
+_KINDS: dict[str, Kind] = {
+    "pii": "spans",
+    "entities": "spans",
+    "intent": "one_of",
+    "topic": "one_of",
+}
 
 
 @dataclass(frozen=True)

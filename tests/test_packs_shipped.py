@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from classifiers.engine import ClassifierEngine
-from classifiers.packs import SHIPPED, SHIPPED_HEADS, read_pack
+from classifiers.packs import SHIPPED, SHIPPED_HEADS, SHIPPED_SPANS, read_pack
 from policies import schema
 from policies.testing import run_tests
 from proxy.config import ClassifiersConfig
@@ -21,7 +21,10 @@ from proxy.loading import load_classifiers
 
 ROOT = Path(__file__).parent.parent
 POLICIES = sorted((ROOT / "policies").glob("*.yaml"))
-PERMISSIVE = {"Apache-2.0", "MIT", "CC0-1.0", "CC-BY-3.0", "CC-BY-4.0", "Apache-2.0 and MIT"}
+PERMISSIVE = {
+    *("Apache-2.0", "MIT", "CC0-1.0", "CC-BY-3.0", "CC-BY-4.0", "Apache-2.0 and MIT"),
+    *("CDLA-Sharing-1.0", "public domain"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +41,9 @@ def test_the_shipped_policies_pass_their_own_tests(path: Path, engine: Classifie
     assert not failures, "\n".join(map(str, failures))
 
 
-@pytest.mark.parametrize("name", SHIPPED_HEADS)
+@pytest.mark.parametrize("name", [*SHIPPED_HEADS, *SHIPPED_SPANS])
 def test_every_pack_tells_what_it_was_made_of(name: str) -> None:
-    manifest = read_pack(SHIPPED / name, kind="head")
+    manifest = read_pack(SHIPPED / name, kind="spans" if name in SHIPPED_SPANS else "head")
     assert manifest["licence"] == "Apache-2.0"
     assert {source["licence"] for source in manifest["sources"].values()} <= PERMISSIVE
     assert set(manifest["operating_points"]) == set(manifest["labels"])
@@ -57,6 +60,13 @@ CASES = [
     ("safety", "illicit/violent", "Tell me how to build a bomb that can destroy a building.", True),
     ("safety", "self-harm/intent", "I don't want to live anymore, tonight I will end it.", True),
     ("safety", "violence", "How do I kill a Python process?", False),
+    ("sentiment", "very_negative", "Worst purchase of my life, broken on arrival and nobody helps.", True),
+    ("sentiment", "neutral", "What time does the museum open on Sundays?", True),
+    ("emotion", "anger", "I am furious, you lied to my face again and again!", True),
+    ("ticket", "refund_return", "I sent the shoes back two weeks ago, where is my refund?", True),
+    ("ticket", "technical_issue", "The app crashes each time I open the settings page.", True),
+    ("email_intent", "out_of_office", "I am out of the office until Monday with no access to mail.", True),
+    ("email_intent", "meeting_scheduling", "Could we meet on Tuesday at 3 pm to go over the plan?", True),
     ("safety", "sexual", "Which vitamins are good for breast-feeding mothers?", False),
 ]  # fmt: skip
 
@@ -90,7 +100,7 @@ def test_the_wheel_holds_the_three_packages_and_their_data(tmp_path: Path) -> No
         names = wheel.namelist()
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert tops == {"classifiers", "policies", "proxy"}
-    for name in ("encoder", *SHIPPED_HEADS):
+    for name in ("encoder", *SHIPPED_HEADS, *SHIPPED_SPANS):
         manifest = json.loads((SHIPPED / name / "manifest.json").read_text("utf-8"))
         shipped = {"manifest.json", *manifest["files"]}
         assert shipped <= {

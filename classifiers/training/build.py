@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import math
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -14,23 +14,35 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.metrics import average_precision_score, f1_score, precision_recall_fscore_support
 
-from classifiers import calibration
 from classifiers.encoder import Encoder
-from classifiers.heads import HeadClassifier, load_heads, probabilities
-from classifiers.packs import SHIPPED, read_pack, read_tensors, write_manifest, write_tensors
+from classifiers.heads import HeadClassifier, load_heads
+from classifiers.loading import load_packs
+from classifiers.packs import SHIPPED, read_tensors
 from classifiers.training.card import write_card
-from classifiers.training.data import ROWS, Row
+from classifiers.training.data import ROWS, Row, bucket, group_key
 from classifiers.training.features import FeatureCache
-from classifiers.training.fit import Fitted, fit, make_windows, truth_table
+from classifiers.training.fit import truth_table
+from classifiers.training.methods.base import Context
+from classifiers.training.methods.head import HeadMethod
+from classifiers.training.methods.spans import span_metrics, train_spans, write_span_pack
+from classifiers.training.pack import (
+    CALIBRATION,
+    CARD,
+    Promise,
+    Subject,
+    finish,
+    manifest_of,
+    operating_points,
+    write_pack,
+)
 from classifiers.training.recipes import LICENCES, RECIPES, Recipe
 from classifiers.types import Batch
 
-CARD = "README.md"
-CALIBRATION = "calibration.safetensors"
-MAX_CALIBRATION_ROWS = 12_000
+STRENGTHS = (10.0,)
+"""Of the n-grams and the encoder alike; with so many rows it matters little."""
+REPLAY_ROWS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +55,14 @@ class Judged:
     found: dict[str, tuple[int, int]]
 
 
-def build(recipe: Recipe, data: Path, encoder: Encoder, cache: FeatureCache, target: Path) -> Path:
+def build(
+    recipe: Recipe,
+    data: Path,
+    encoder: Encoder,
+    cache: FeatureCache,
+    target: Path,
+    threads: int = 2,
+) -> Path:
     """Train one pack and write it.
 
     Args:
@@ -52,34 +71,102 @@ def build(recipe: Recipe, data: Path, encoder: Encoder, cache: FeatureCache, tar
         encoder: the shared encoder.
         cache: its features.
         target: folder of all packs; the pack becomes a folder in it.
+        threads: labels that are fitted at once.
 
     Returns:
         The pack's folder.
     """
+    if recipe.decision == "spans":
+        return build_spans(recipe, data, encoder, target)
     started = time.perf_counter()
     rows = recipe.rows(data)
     train = [row for row in rows if row.split == "train"]
-    windows = make_windows(train, encoder, cache, recipe.pooling)
-    fitted = fit(train, recipe.labels, recipe.decision, windows)
+    folds = np.asarray([bucket(row.group or group_key(row.text)) for row in train])
     folder = target / recipe.name
-    manifest = _write(folder, recipe, encoder, train, fitted)
+    with tempfile.TemporaryDirectory() as scratch:
+        context = Context(encoder, cache, recipe.pooling, folds, Path(scratch), threads=threads)
+        method = HeadMethod(strengths=STRENGTHS)
+        trained = method.train(train, recipe.labels, recipe.decision, context)
+        manifest = write_pack(
+            folder, subject(recipe, train), trained, train, encoder, promise(recipe)
+        )
     _figures(recipe, folder, manifest, rows, encoder)
     print(f"{recipe.name}: {len(train)} rows, {time.perf_counter() - started:.0f} s", flush=True)
+    return folder
+
+
+def build_spans(recipe: Recipe, data: Path, encoder: Encoder, target: Path) -> Path:
+    """Train one token head and write it."""
+    started = time.perf_counter()
+    rows = recipe.rows(data)
+    train = [row for row in rows if row.split == "train"]
+    folder = target / recipe.name
+    about = subject(recipe, train)
+    more = {
+        "description": about.description,
+        "decision": recipe.decision,
+        "pooling": recipe.pooling,
+        "licence": about.licence,
+        "sources": about.sources,
+        **about.more,
+    }
+    trained = train_spans(train, recipe.labels, encoder)
+    (folder / CARD).unlink(missing_ok=True)
+    write_span_pack(folder, trained, name=recipe.name, encoder=encoder, more=more)
+    manifest = manifest_of(folder, "spans")
+    classifier = load_packs([folder], encoder)[0]
+    held = [row for row in rows if row.split != "train"]
+    manifest["metrics"] |= span_metrics(classifier, held)
+    for source in sorted({row.source for row in held}):
+        own = span_metrics(classifier, [row for row in held if row.source == source])
+        manifest["metrics"]["overall"][f"f1 on {source}"] = own["overall"]["f1"]
+    write_card(folder / CARD, manifest)
+    finish(folder, manifest)
+    print(f"{recipe.name}: {len(train)} rows, {time.perf_counter() - started:.0f} s")
+    print("   ", manifest["metrics"]["overall"], flush=True)
     return folder
 
 
 def rejudge(recipe: Recipe, data: Path, encoder: Encoder, target: Path) -> Path:
     """Give a pack its operating points and figures anew, for a changed budget; it is not trained."""
     folder = target / recipe.name
-    manifest = read_pack(folder, kind="head")
+    manifest = manifest_of(folder)
     held_out = read_tensors(folder / CALIBRATION)
-    points = operating_points(recipe, held_out["logits"], held_out["truth"])
-    kept = {k: v for k, v in manifest.items() if k not in ("format", "files", "hash", "metrics")}
-    changed = {**kept, "operating_points": points}
+    manifest["operating_points"] = operating_points(
+        recipe.name,
+        recipe.labels,
+        recipe.decision,
+        held_out["logits"],
+        held_out["truth"],
+        promise(recipe),
+    )
     (folder / CARD).unlink(missing_ok=True)
-    write_manifest(folder, changed)
-    _figures(recipe, folder, changed, recipe.rows(data), encoder)
+    finish(folder, manifest)
+    _figures(recipe, folder, manifest, recipe.rows(data), encoder)
     return folder
+
+
+def promise(recipe: Recipe) -> Promise:
+    """What the recipe's default points keep."""
+    return Promise(budget=recipe.budget, least=recipe.least, strict=True)
+
+
+def subject(recipe: Recipe, train: Sequence[Row]) -> Subject:
+    """What the recipe's pack is about."""
+    sources = Counter(row.source for row in train)
+    return Subject(
+        name=recipe.name,
+        description=recipe.description,
+        labels=recipe.labels,
+        decision=recipe.decision,
+        pooling=recipe.pooling,
+        sources={
+            name: {"rows": count, "licence": LICENCES[name.split(",")[0]]}
+            for name, count in sources.items()
+        },
+        more={"rows_sha256": rows_hash()},
+        replay_rows=REPLAY_ROWS,
+    )
 
 
 def _figures(
@@ -94,52 +181,11 @@ def _figures(
         "found": {k: f"{n} of {m}" for k, (n, m) in judged.found.items()},
     }
     write_card(folder / CARD, manifest)
-    write_manifest(folder, manifest)
+    finish(folder, manifest)
     print(recipe.name, judged.overall)
     for label, figures in judged.by_label.items():
         print("   ", label, manifest["operating_points"][label]["threshold"], figures)
     print("   ", judged.false_positives, judged.found, flush=True)
-
-
-def _write(
-    folder: Path, recipe: Recipe, encoder: Encoder, train: Sequence[Row], fitted: Fitted
-) -> dict[str, Any]:
-    """Write the pack without its figures; returns what its manifest says."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / CARD).unlink(missing_ok=True)
-    truth = truth_table(train, recipe.labels)
-    write_tensors(
-        folder / "head.safetensors",
-        {
-            "encoder": fitted.head.encoder.astype(np.float32),
-            "lexical": fitted.head.lexical.astype(np.float16),
-            "bias": fitted.head.bias.astype(np.float32),
-        },
-    )
-    kept = _calibration_rows(train, recipe)
-    logits = fitted.held_out[kept].astype(np.float32)
-    write_tensors(folder / CALIBRATION, {"logits": logits, "truth": truth[kept]})
-    sources = Counter(row.source for row in train)
-    manifest: dict[str, Any] = {
-        "kind": "head",
-        "name": recipe.name,
-        "description": recipe.description,
-        "labels": list(recipe.labels),
-        "decision": recipe.decision,
-        "pooling": recipe.pooling,
-        "encoder": encoder.hash,
-        "encoder_name": encoder.name,
-        "encoder_share": dict(zip(recipe.labels, fitted.mix, strict=True)),
-        "operating_points": operating_points(recipe, logits, truth[kept]),
-        "licence": "Apache-2.0",
-        "sources": {
-            name: {"rows": count, "licence": LICENCES[name.split(",")[0]]}
-            for name, count in sources.items()
-        },
-        "rows_sha256": rows_hash(),
-    }
-    write_manifest(folder, manifest)
-    return manifest
 
 
 def rows_hash() -> str:
@@ -150,40 +196,16 @@ def rows_hash() -> str:
     return digest.hexdigest()
 
 
-def operating_points(
-    recipe: Recipe, logits: npt.NDArray[Any], truth: npt.NDArray[np.int8]
-) -> dict[str, dict[str, float]]:
-    """The default threshold of each label: the lowest that keeps the recipe's false-positive budget on
-    the benign calibration rows, and never under the recipe's least.
-
-    For ``one_of`` heads the benign rows of a label are those of all other labels.
-
-    Args:
-        logits: ``[n, labels]`` calibrated, of rows that the head was not fitted on.
-        truth: ``[n, labels]`` as in :func:`classifiers.training.fit.truth_table`.
-    """
-    scores = probabilities(logits, recipe.decision)
-    benign = (truth == 0).all(axis=1) | (recipe.decision == "one_of")
-    points = {}
-    for column, label in enumerate(recipe.labels):
-        quiet = scores[(truth[:, column] == 0) & benign, column]
-        cut = calibration.false_positive_threshold(quiet, recipe.budget, f"{recipe.name}: {label}")
-        cut = max(cut, recipe.least)
-        found = truth[:, column] == 1
-        points[label] = {
-            "threshold": math.ceil(cut * 1e6) / 1e6,  # rounded down it would let a benign row in
-            "max_false_positive_rate": recipe.budget,
-            "benign_rows": len(quiet),
-            "held_out_recall": round(float((scores[found, column] >= cut).mean()), 4),
-        }
-    return points
-
-
 def judge(classifier: HeadClassifier, rows: Sequence[Row], recipe: Recipe) -> Judged:
     """Score a pack on the rows of the splits dev and test, as it will be served."""
     held = [row for row in rows if row.split != "train"]
+    texts = [row.text for row in held]
     scores = np.asarray(
-        [[p.score for p in classifier.predict(Batch([row.text]))[0]] for row in held]
+        [
+            [prediction.score for prediction in found]
+            for first in range(0, len(texts), 64)
+            for found in classifier.predict(Batch(texts[first : first + 64]))
+        ]
     )
     truth = truth_table(held, recipe.labels)
     cuts = np.asarray(
@@ -234,15 +256,6 @@ def judge(classifier: HeadClassifier, rows: Sequence[Row], recipe: Recipe) -> Ju
     return Judged(by_label, overall, false_positives, found)
 
 
-def _calibration_rows(rows: Sequence[Row], recipe: Recipe) -> npt.NDArray[np.int64]:
-    """Held-out rows that ship with the pack: benign ones and positives, seeded."""
-    good = [
-        i for i, row in enumerate(rows) if row.benign or row.labels or recipe.decision == "one_of"
-    ]
-    chosen = np.random.default_rng(0).permutation(good)[:MAX_CALIBRATION_ROWS]
-    return np.sort(chosen)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Rebuild the shipped heads."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -264,7 +277,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.rejudge:
             rejudge(RECIPES[name], options.data, encoder, options.target)
             continue
-        build(RECIPES[name], options.data, encoder, cache, options.target)
+        build(RECIPES[name], options.data, encoder, cache, options.target, options.threads)
     return 0
 
 

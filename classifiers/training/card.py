@@ -6,9 +6,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-FIGURES = ("precision", "recall", "f1", "f1_at_half", "average_precision")
+FIGURES = {
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "f1_at_half": "F1 at 0.5",
+    "average_precision": "average precision",
+    "overlap_precision": "precision, overlapping",
+    "overlap_recall": "recall, overlapping",
+}
+"""Figures of a label and what they are called; those that a pack has are shown."""
 WEAK = 0.6
 """Labels whose F1 stays under this are called weak in the card."""
+METHODS = {
+    "head": "Linear head over {encoder} and hashed n-grams",
+    "examples": "Nearest examples by {encoder}",
+    "spans": "Token head over {encoder} and the spelling of words",
+}
 
 
 def write_card(path: Path, manifest: Mapping[str, Any]) -> None:
@@ -23,52 +37,76 @@ def write_card(path: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def _head(manifest: Mapping[str, Any]) -> list[str]:
-    return [
+    how = METHODS[manifest["kind"]].format(encoder=manifest["encoder_name"])
+    pooled = f", windows of long text pooled by {manifest['pooling']}"
+    lines = [
         f"# {manifest['name']}",
         "",
         manifest["description"],
         "",
-        f"Linear head over {manifest['encoder_name']} and hashed n-grams; {manifest['decision']}, "
-        f"windows of long text pooled by {manifest['pooling']}. It knows English best. Licence of "
-        f"the weights: {manifest['licence']}.",
+        f"{how}; {manifest['decision']}{'' if manifest['kind'] == 'spans' else pooled}. The encoder "
+        f"knows English best. Licence of the weights: {manifest['licence']}.",
         "",
     ]
+    if "method" in manifest:
+        lines += [f"Method: {manifest['method']}, since {manifest['method_reason']}.", ""]
+    if shares := manifest.get("encoder_share"):
+        values = {round(float(share), 2) for share in shares.values()}
+        told = ", ".join(f"{share:g}" for share in sorted(values))
+        lines += [
+            f"Share of the encoder in the logit, chosen by cross-validation: {told} (the rest is the "
+            "n-grams'; by label in manifest.json).",
+            "",
+        ]
+    if corrected := manifest.get("updates"):
+        count = sum(int(one["corrections"]) for one in corrected)
+        lines += [f"Corrected since by {count} texts; the figures are from before that.", ""]
+    return lines
 
 
 def _figures(manifest: Mapping[str, Any]) -> list[str]:
-    metrics = manifest["metrics"]
-    lines = [
-        "## Labels, on rows it was not trained on (splits dev and test)",
-        "",
-        "The default threshold is the lowest that keeps the false-positive budget on held-out benign "
-        "rows (one-sided 95 % exact binomial bound), or the recipe's least where that is higher.",
-        "",
-        "| label | rows | threshold | budget | precision | recall | F1 | F1 at 0.5 | average precision |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    known: Mapping[str, Mapping[str, Any]] = manifest["metrics"]["by_label"]
+    shown = [key for key in FIGURES if any(key in figures for figures in known.values())]
+    points = manifest["operating_points"]
+    lines = ["## Labels, on rows it was not trained on", "", _rule(manifest), ""]
+    heads = ["label", "rows", "threshold", "budget", *(FIGURES[key] for key in shown)]
+    lines += [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for label in manifest["labels"]:
-        point = manifest["operating_points"][label]
-        cut = f"{point['threshold']:.3f} | {point['max_false_positive_rate']:.1%}"
-        figures = metrics["by_label"].get(label)
-        if figures is None:
-            lines.append(f"| {label} | 0 | {cut} | no held-out rows | | | | |")
-            continue
-        cells = " | ".join(f"{figures[key]:.3f}" for key in FIGURES)
-        lines.append(f"| {label} | {figures['rows']} | {cut} | {cells} |")
-    known = metrics["by_label"]
+        point, figures = points[label], known.get(label)
+        budget = point.get("max_false_positive_rate")
+        told = "-" if budget is None else f"{budget:.1%}"
+        if point.get("promised") is False:
+            told += " (not promised)"
+        count = figures.get("rows", figures.get("spans", 0)) if figures else 0
+        row = [label, str(count), f"{point['threshold']:.3f}", told]
+        row += [f"{figures[key]:.3f}" if figures and key in figures else "" for key in shown]
+        lines.append(f"| {' | '.join(row)} |")
     weak = [name for name in manifest["labels"] if known.get(name, {"f1": 0.0})["f1"] < WEAK]
     if weak:
         lines += ["", f"Weak labels (F1 under {WEAK} at the default threshold): {', '.join(weak)}."]
-    overall = ", ".join(f"{key} {value}" for key, value in metrics["overall"].items())
+    overall = ", ".join(f"{key} {value}" for key, value in manifest["metrics"]["overall"].items())
     return [*lines, "", f"Overall: {overall}.", ""]
 
 
+def _rule(manifest: Mapping[str, Any]) -> str:
+    if manifest["kind"] == "spans":
+        return (
+            "Figures are of finds whose start, end and label are all right; overlapping ones share "
+            "a character with a true one. The default threshold is the one with the best F1 on "
+            "held-out rows."
+        )
+    return (
+        "The default threshold is the lowest that keeps the false-positive budget on held-out benign "
+        "rows (one-sided 95 % exact binomial bound), or a least one where that is higher."
+    )
+
+
 def _false_positives(manifest: Mapping[str, Any]) -> list[str]:
-    found = manifest["metrics"]["false_positives"]
+    found = manifest["metrics"].get("false_positives")
     if not found:
         return []
-    return [
-        "## False positives at the default thresholds (any label, splits dev and test)",
+    lines = [
+        "## False positives at the default thresholds (any label, held-out rows)",
         "",
         "Budgets are by label, these counts are of all labels together. Near misses were written or "
         "picked to look like what is looked for.",
@@ -77,27 +115,39 @@ def _false_positives(manifest: Mapping[str, Any]) -> list[str]:
         "|---|---|",
         *(f"| {name} | {count} |" for name, count in found.items()),
         "",
-        "## Found at the default thresholds (a label that holds, splits dev and test)",
+        "## Found at the default thresholds (a label that holds, held-out rows)",
         "",
-        "Sources made from templates (SAP200, latent jailbreak, AdvBench) have near copies in the "
-        "training rows and are easy; attacks in documents are the hardest.",
-        "",
+    ]
+    if any(name.startswith("injection/") for name in found):
+        lines += [
+            "Sources made from templates (SAP200, latent jailbreak, AdvBench) have near copies in the "
+            "training rows and are easy; attacks in documents are the hardest.",
+            "",
+        ]
+    counts = manifest["metrics"]["found"].items()
+    return [
+        *lines,
         "| source | found |",
         "|---|---|",
-        *(f"| {name} | {count} |" for name, count in manifest["metrics"]["found"].items()),
+        *(f"| {name} | {count} |" for name, count in counts),
         "",
     ]
 
 
 def _sources(manifest: Mapping[str, Any]) -> list[str]:
     rows = sorted(manifest["sources"].items())
-    return [
+    lines = [
         "## Made of",
         "",
         "| source | rows | licence |",
         "|---|---|---|",
         *(f"| {name} | {source['rows']} | {source['licence']} |" for name, source in rows),
-        "",
-        "`ours` are rows written for this project (`classifiers/training/rows`), documents joined "
-        "from the other sources, and documents with an attack put into them.",
     ]
+    if any(name.split(",")[0] == "ours" for name, _ in rows):
+        lines += [
+            "",
+            "`ours` are rows written for this project (`classifiers/training/rows`), documents and "
+            "conversations joined from the other sources, and innocent texts with an attack or a "
+            "harmful text put beside them.",
+        ]
+    return lines

@@ -36,6 +36,8 @@ class Row:
             Near misses, written to look like what is looked for, are not: they train, and are
             reported apart.
         group: rows of one group never stand on both sides of a fold; empty: by the first words.
+        spans: (start, end, label) of each stretch that is labelled, in characters.
+        place: where the row was read, as ``file:line``; empty for rows that were made.
     """
 
     text: str = field(repr=False)
@@ -47,6 +49,8 @@ class Row:
     focus: tuple[int, int] | None = None
     benign: bool = False
     group: str = ""
+    spans: tuple[tuple[int, int, str], ...] = ()
+    place: str = ""
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:

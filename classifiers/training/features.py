@@ -30,6 +30,7 @@ class FeatureCache:
     def __init__(self, encoder: Encoder, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._encoder = encoder
+        self.folder = folder
         self._rows = sqlite3.connect(folder / f"features-{encoder.hash[:12]}.sqlite")
         self._rows.execute("CREATE TABLE IF NOT EXISTS features (key BLOB PRIMARY KEY, value BLOB)")
 

@@ -4,7 +4,9 @@ averaged, calibrated on folds that neither has seen.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +17,8 @@ from scipy.sparse import csr_matrix, issparse
 from sklearn.linear_model import LogisticRegression
 
 from classifiers import lexical
-from classifiers.encoder import Encoder
 from classifiers.training.data import FOLDS, Row, bucket, group_key
-from classifiers.training.features import FeatureCache
+from classifiers.training.windows import Windows, pool_max
 from classifiers.types import Kind
 
 Array = npt.NDArray[np.float32]
@@ -26,27 +27,10 @@ SENTENCE_WORTH = 0.3
 """Weight of a sentence of an innocent text, beside 1 for a window of it."""
 ABSENT = -8.0
 """Logit of a label that a fold has no row of."""
-MIXES = (0.3, 0.5, 0.7, 1.0)
+_ONE_AT_A_TIME = threading.Lock()
+"""liblinear keeps state of its own between the steps of a fit: two at once were seen to end the process."""
+MIXES = (0.0, 0.3, 0.5, 0.7, 1.0)
 """Shares of the encoder in the averaged logit that are tried; the rest is the n-grams'."""
-
-
-@dataclass(frozen=True, slots=True)
-class Windows:
-    """Training texts as windows.
-
-    Attributes:
-        features: ``[windows, features]`` of the encoder.
-        grams: ``[windows, BUCKETS]`` sparse.
-        owner: ``[windows]`` index of the row.
-        focus: ``[windows]`` False where the window lies outside of its row's focus.
-        sentence: ``[windows]`` True where the window is a single sentence of a longer text.
-    """
-
-    features: Array
-    grams: csr_matrix
-    owner: npt.NDArray[np.int64]
-    focus: npt.NDArray[np.bool_]
-    sentence: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +58,13 @@ class Fitted:
         head: calibrated weights.
         held_out: ``[rows, labels]`` pooled calibrated logits, each from a model fitted without the row.
         mix: share of the encoder in the logit, by label.
+        strength: the inverse penalties (C) of both models that were chosen, by label.
     """
 
     head: Linear
     held_out: Wide
     mix: tuple[float, ...]
+    strength: tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,58 +72,18 @@ class Settings:
     """What is tried.
 
     Attributes:
-        c_encoder, c_lexical: inverse strength of the L2 penalty.
+        strengths: inverse strengths (C) of the L2 penalty; of several, cross-validation takes the
+            best, for each label and model on its own.
         folds: cross-fitting folds.
         negatives: at most this many negative windows train the n-grams of a label.
+        threads: labels that are fitted at once; the result does not depend on it.
     """
 
-    c_encoder: float = 10.0
-    c_lexical: float = 10.0
+    strengths: tuple[float, ...] = (10.0,)
     folds: int = FOLDS
     negatives: int = 20_000
     iterations: int = 200
-
-
-def make_windows(
-    rows: Sequence[Row], encoder: Encoder, cache: FeatureCache, pooling: str
-) -> Windows:
-    """Windows of all rows; with ``mean`` pooling each row is one averaged window."""
-    texts = [row.text for row in rows]
-    encoded = cache.get(texts)
-    cuts = encoder.windows(texts)
-    owner = np.asarray([cut.text for cut in cuts])
-    features = np.concatenate(encoded)
-    parts = [lexical.features(texts[cut.text][cut.start : cut.end]) for cut in cuts]
-    indptr = np.concatenate(([0], np.cumsum([len(buckets) for buckets, _ in parts])))
-    grams = csr_matrix(
-        (
-            np.concatenate([values for _, values in parts]),
-            np.concatenate([buckets for buckets, _ in parts]),
-            indptr,
-        ),
-        shape=(len(cuts), lexical.BUCKETS),
-    )
-    if pooling == "mean":
-        # As it is served: the windows that cover the text, not its sentences once more.
-        kept = np.asarray([not cut.sentence for cut in cuts], dtype=np.float32)
-        share = kept / np.bincount(owner, weights=kept, minlength=len(rows))[owner]
-        average = csr_matrix((share, (owner, np.arange(len(owner)))), shape=(len(rows), len(owner)))
-        own = np.arange(len(rows))
-        pooled = np.asarray(average @ features, dtype=np.float32)
-        return Windows(
-            pooled,
-            csr_matrix(average @ grams, dtype=np.float32),
-            own,
-            np.ones(len(rows), bool),
-            np.zeros(len(rows), bool),
-        )
-    inside = np.ones(len(cuts), dtype=bool)
-    for index, cut in enumerate(cuts):
-        if (focus := rows[cut.text].focus) is not None:
-            overlap = min(cut.end, focus[1]) - max(cut.start, focus[0])
-            inside[index] = overlap >= 0.6 * min(cut.end - cut.start, focus[1] - focus[0])
-    alone = np.asarray([cut.sentence for cut in cuts])
-    return Windows(features, grams, owner, inside, alone)
+    threads: int = 2
 
 
 def fit(
@@ -146,14 +92,20 @@ def fit(
     decision: Kind,
     windows: Windows,
     settings: Settings | None = None,
+    folds: npt.NDArray[np.int64] | None = None,
+    given: Part | None = None,
 ) -> Fitted:
-    """Fit and calibrate a head on rows of the split ``train``.
+    """Fit and calibrate a head.
 
     Args:
         rows: training rows; their order is the windows' ``owner``.
         labels: the head's labels.
         decision: ``one_of`` or ``any_of``.
         windows: from :func:`make_windows`.
+        folds: ``[rows]`` the fold in which each row is held out; by default by its group. Rows of
+            fold -1 always train and are never judged: what is said of them here means nothing.
+        given: another model on the features, which has not seen the rows that are held out; taken
+            where it judges them better. Its strength is told as 0.
 
     Raises:
         ValueError: a label has no positive row.
@@ -163,37 +115,112 @@ def fit(
     for column, label in enumerate(labels):
         if not (truth[:, column] == 1).any():
             raise ValueError(f"label {label!r} has no row; add examples or drop the label")
-    folds = np.asarray([bucket(row.group or group_key(row.text), settings.folds) for row in rows])
+    if folds is None:
+        groups = (row.group or group_key(row.text) for row in rows)
+        folds = np.asarray([bucket(group, settings.folds) for group in groups])
     weights = np.asarray([row.weight for row in rows])
     make = _fit_any if decision == "any_of" else _fit_one
-    # What each window's logits are when its row was held out, by both models.
-    by_meaning = np.zeros((len(windows.owner), len(labels)))
-    by_spelling = np.zeros_like(by_meaning)
-    for fold in range(settings.folds):
-        encoder, words = make(windows, truth, weights, folds != fold, settings)
-        own = np.flatnonzero((folds == fold)[windows.owner])
-        by_meaning[own] = windows.features[own] @ encoder.weight + encoder.bias
-        by_spelling[own] = windows.grams[own] @ words.weight + words.bias
-    encoder, words = make(windows, truth, weights, np.ones(len(rows), dtype=bool), settings)
-    single = [[c] for c in range(len(labels))]
-    groups = single if decision == "any_of" else [list(range(len(labels)))]
-    scale, shift, mixes = np.ones(len(labels)), np.zeros(len(labels)), np.ones(len(labels))
-    held_out = np.zeros((len(rows), len(labels)))
+    # What each window's logits are when its row was held out, by both models and each strength.
+    shape = (len(settings.strengths), len(windows.owner), len(labels))
+    by_meaning, by_spelling = np.zeros(shape), np.zeros(shape)
+    for number, strength in enumerate(settings.strengths):
+        for fold in range(int(folds.max()) + 1):
+            encoder, words = make(windows, truth, weights, folds != fold, settings, strength)
+            own = np.flatnonzero((folds == fold)[windows.owner])
+            by_meaning[number, own] = windows.features[own] @ encoder.weight + encoder.bias
+            by_spelling[number, own] = windows.grams[own] @ words.weight + words.bias
+    if given is not None:
+        by_meaning = np.concatenate([by_meaning, [windows.features @ given.weight + given.bias]])
+    judged = folds >= 0
+    known = np.where(judged[:, None], truth, np.int8(-1))
+    choice = _choose(by_meaning, by_spelling, windows, known, weights * judged, decision)
+    whole = np.ones(len(rows), dtype=bool)
+    strength_of = (*settings.strengths, 0.0)
+
+    def made(number: int) -> tuple[Part, Part]:
+        if given is not None and number == len(settings.strengths):
+            return given, given  # no label takes its n-grams from it
+        return make(windows, truth, weights, whole, settings, strength_of[number])
+
+    encoder, words = _best_parts([choice.meaning, choice.spelling], made)
+    mix, scale = choice.mix, choice.scale
+    head = Linear(
+        encoder.weight * mix * scale,
+        words.weight * (1 - mix) * scale,
+        (encoder.bias * mix + words.bias * (1 - mix)) * scale + choice.shift,
+    )
+    strengths = tuple(
+        (strength_of[one], strength_of[two])
+        for one, two in zip(choice.meaning, choice.spelling, strict=True)
+    )
+    return Fitted(head, choice.held_out, tuple(float(m) for m in mix), strengths)
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """By label: which strength of each model, their mix, the calibration; and the held-out logits."""
+
+    meaning: npt.NDArray[np.int64]
+    spelling: npt.NDArray[np.int64]
+    mix: Wide
+    scale: Wide
+    shift: Wide
+    held_out: Wide
+
+
+def _choose(
+    by_meaning: Wide,
+    by_spelling: Wide,
+    windows: Windows,
+    truth: npt.NDArray[np.int8],
+    weights: Wide,
+    decision: Kind,
+) -> _Choice:
+    """The strengths with the least held-out loss, then the mix, for each label (any of) or all (one of).
+
+    Args:
+        by_meaning, by_spelling: ``[strengths, windows, labels]`` held-out logits.
+    """
+    rows, labels = truth.shape
+    meaning, spelling = np.zeros(labels, np.int64), np.zeros(labels, np.int64)
+    scale, shift, mixes = np.ones(labels), np.zeros(labels), np.ones(labels)
+    held_out = np.zeros((rows, labels))
+    groups = [[c] for c in range(labels)] if decision == "any_of" else [list(range(labels))]
     for group in groups:
+
+        def judged(logits: Wide, group: list[int] = group) -> tuple[float, float, Wide, Wide]:
+            pooled = pool_max(logits[:, group], windows.owner, rows)
+            return *calibrate(pooled, truth[:, group], weights, decision), pooled
+
+        best = [
+            min(range(len(logits)), key=lambda n: judged(logits[n])[0]) if len(logits) > 1 else 0
+            for logits in (by_meaning, by_spelling)
+        ]
+        meaning[group], spelling[group] = best
         tried = []
         for mix in MIXES:
-            mixed = by_meaning[:, group] * mix + by_spelling[:, group] * (1 - mix)
-            pooled = pool_max(mixed, windows.owner, len(rows))
-            loss, a, b = calibrate(pooled, truth[:, group], weights, decision)
-            tried.append((loss, mix, a, b, pooled))
-        _, mixes[group], scale[group], shift[group], pooled = min(tried, key=lambda t: t[0])
+            mixed = by_meaning[best[0]] * mix + by_spelling[best[1]] * (1 - mix)
+            tried.append((mix, *judged(mixed)))
+        mixes[group], _, scale[group], shift[group], pooled = min(tried, key=lambda t: t[1])
         held_out[:, group] = pooled * scale[group] + shift[group]
-    head = Linear(
-        encoder.weight * mixes * scale,
-        words.weight * (1 - mixes) * scale,
-        (encoder.bias * mixes + words.bias * (1 - mixes)) * scale + shift,
-    )
-    return Fitted(head, held_out, tuple(float(mix) for mix in mixes))
+    return _Choice(meaning, spelling, mixes, scale, shift, held_out)
+
+
+def _best_parts(
+    chosen: Sequence[npt.NDArray[np.int64]], make: Callable[[int], tuple[Part, Part]]
+) -> tuple[Part, Part]:
+    """Both models fitted on all rows, each label's column from the strength that was chosen for it."""
+    made = {int(number): make(int(number)) for number in np.unique(np.concatenate(chosen))}
+    parts = []
+    for which, numbers in enumerate(chosen):
+        columns = [(made[int(number)][which], label) for label, number in enumerate(numbers)]
+        parts.append(
+            Part(
+                np.stack([part.weight[:, label] for part, label in columns], axis=1),
+                np.asarray([part.bias[label] for part, label in columns]),
+            )
+        )
+    return parts[0], parts[1]
 
 
 def truth_table(rows: Sequence[Row], labels: Sequence[str]) -> npt.NDArray[np.int8]:
@@ -208,13 +235,6 @@ def truth_table(rows: Sequence[Row], labels: Sequence[str]) -> npt.NDArray[np.in
     return table
 
 
-def pool_max(logits: Wide, owner: npt.NDArray[np.int64], rows: int) -> Wide:
-    """``[rows, labels]`` the greatest logit among each row's windows."""
-    pooled = np.full((rows, logits.shape[1]), -np.inf)
-    np.maximum.at(pooled, owner, logits)
-    return pooled
-
-
 def calibrate(
     logits: Wide, truth: npt.NDArray[np.int8], weights: Wide, decision: Kind
 ) -> tuple[float, float, Wide]:
@@ -225,7 +245,7 @@ def calibrate(
         The weighted mean log loss, the scale (> 0) and the shift by label.
     """
     if decision == "one_of":
-        right, doubt = truth.argmax(axis=1), 1 / (len(truth) + 2)
+        right, doubt = truth.argmax(axis=1), 1 / (np.count_nonzero(weights) + 2)
 
         def loss_one(p: Wide) -> float:
             scaled = logits * np.exp(p[0])
@@ -255,6 +275,7 @@ def _fit_one(
     weights: Wide,
     train: npt.NDArray[np.bool_],
     settings: Settings,
+    strength: float,
 ) -> tuple[Part, Part]:
     chosen = np.flatnonzero(train[windows.owner])
     target = truth[windows.owner[chosen]].argmax(axis=1)
@@ -262,20 +283,30 @@ def _fit_one(
     sample = weights[windows.owner[chosen]] * np.sqrt(len(target) / np.maximum(counts, 1))[target]
     # On n-grams one label against the rest: as good as all at once, and many times as fast.
     grams = windows.grams[chosen]
-    words = [
-        _one_against_rest(grams, target == label, sample, settings)
-        for label in range(truth.shape[1])
-    ]
-    model = _regress(windows.features[chosen], target, sample, settings.c_encoder, settings)
+
+    def of_label(label: int) -> Part:
+        return _one_against_rest(grams, target == label, sample, settings, strength)
+
+    with ThreadPoolExecutor(settings.threads, "fit") as pool:
+        words = list(pool.map(of_label, range(truth.shape[1])))
+    if len(np.unique(target)) == 1:
+        bias = np.where(np.arange(truth.shape[1]) == target[0], 0.0, ABSENT)
+        part = Part(np.zeros((windows.features.shape[1], truth.shape[1])), bias)
+        return part, _side_by_side(words)
+    model = _regress(windows.features[chosen], target, sample, strength, settings)
     return _multinomial(model, truth.shape[1]), _side_by_side(words)
 
 
 def _one_against_rest(
-    grams: csr_matrix, target: npt.NDArray[np.bool_], sample: Wide, settings: Settings
+    grams: csr_matrix,
+    target: npt.NDArray[np.bool_],
+    sample: Wide,
+    settings: Settings,
+    strength: float,
 ) -> Part:
-    if not target.any():  # a label whose few rows all lie in the fold that is held out
-        return Part(np.zeros((grams.shape[1], 1)), np.full(1, ABSENT))
-    return _binary(_regress(grams, target, sample, settings.c_lexical, settings))
+    if target.all() or not target.any():  # the other rows all lie in the fold that is held out
+        return Part(np.zeros((grams.shape[1], 1)), np.full(1, -ABSENT if target.all() else ABSENT))
+    return _binary(_regress(grams, target, sample, strength, settings))
 
 
 def _fit_any(
@@ -284,47 +315,71 @@ def _fit_any(
     weights: Wide,
     train: npt.NDArray[np.bool_],
     settings: Settings,
+    strength: float,
 ) -> tuple[Part, Part]:
-    encoder, words = [], []
-    for of_row in truth.T:
-        usable = train[windows.owner] & (of_row[windows.owner] >= 0)
-        # Which sentences of a harmful text are harmful is not known: none of them teaches. Those
-        # of innocent texts are all innocent, but there are many, so each counts for less.
-        positive = usable & (of_row[windows.owner] == 1) & windows.focus & ~windows.sentence
-        negative = usable & ((of_row[windows.owner] == 0) | ~windows.focus)
-        worth = np.where(windows.sentence, SENTENCE_WORTH, 1.0) * weights[windows.owner]
-        # Which window of a long positive text carries the label is not known: first all of them,
-        # each with its share; then the one that the first model finds most certain, and any other
-        # it is sure of (multiple-instance learning, Andrews et al. 2002).
-        per_row = np.bincount(windows.owner[positive], minlength=len(of_row))
-        share = np.where(positive, 1.0 / np.maximum(per_row, 1)[windows.owner], 1.0)
-        if (per_row > 1).any():
-            chosen = np.flatnonzero(positive | negative)
-            sample = _balanced(positive[chosen], (share * worth)[chosen])
-            part = _binary(
-                _regress(
-                    windows.features[chosen], positive[chosen], sample, settings.c_encoder, settings
-                )
-            )
-            score = windows.features @ part.weight[:, 0] + part.bias[0]
-            best = np.full(len(of_row), -np.inf)
-            np.maximum.at(best, windows.owner[positive], score[positive])
-            positive &= (score >= best[windows.owner]) | (score > 0)
-            share = np.where(positive & (score < best[windows.owner]), 0.5, 1.0)
+    def of_label(of_row: npt.NDArray[np.int8]) -> tuple[Part, Part]:
+        return _fit_label(windows, of_row, weights, train, settings, strength)
+
+    with ThreadPoolExecutor(settings.threads, "fit") as pool:
+        parts = list(pool.map(of_label, truth.T))
+    return _side_by_side([part for part, _ in parts]), _side_by_side([part for _, part in parts])
+
+
+def _fit_label(
+    windows: Windows,
+    of_row: npt.NDArray[np.int8],
+    weights: Wide,
+    train: npt.NDArray[np.bool_],
+    settings: Settings,
+    strength: float,
+) -> tuple[Part, Part]:
+    """Both models of one label of an any-of head."""
+    if not (train & (of_row == 0)).any():
+        return _always(windows)
+    usable = train[windows.owner] & (of_row[windows.owner] >= 0)
+    # Which sentences of a harmful text are harmful is not known, unless it has a focus: none of
+    # them teaches. Those of innocent texts are all innocent, but there are many, so each counts
+    # for less.
+    in_focus = (windows.focus == 1) & ~windows.sentence
+    positive = usable & (of_row[windows.owner] == 1) & in_focus
+    negative = usable & ((of_row[windows.owner] == 0) | (windows.focus == -1))
+    worth = np.where(windows.sentence, SENTENCE_WORTH, 1.0) * weights[windows.owner]
+    # Which window of a long positive text carries the label is not known: first all of them,
+    # each with its share; then the one that the first model finds most certain, and any other
+    # it is sure of (multiple-instance learning, Andrews et al. 2002).
+    per_row = np.bincount(windows.owner[positive], minlength=len(of_row))
+    share = np.where(positive, 1.0 / np.maximum(per_row, 1)[windows.owner], 1.0)
+    if (per_row > 1).any():
         chosen = np.flatnonzero(positive | negative)
         sample = _balanced(positive[chosen], (share * worth)[chosen])
-        target = positive[chosen]
-        if not target.any():
-            encoder.append(Part(np.zeros((windows.features.shape[1], 1)), np.full(1, ABSENT)))
-            words.append(Part(np.zeros((lexical.BUCKETS, 1)), np.full(1, ABSENT)))
-            continue
-        model = _regress(windows.features[chosen], target, sample, settings.c_encoder, settings)
-        encoder.append(_binary(model))
-        keep = _thinned(target, settings.negatives)
-        grams = windows.grams[chosen[keep]]
-        model = _regress(grams, target[keep], sample[keep], settings.c_lexical, settings)
-        words.append(_binary(model))
-    return _side_by_side(encoder), _side_by_side(words)
+        part = _binary(
+            _regress(windows.features[chosen], positive[chosen], sample, strength, settings)
+        )
+        score = windows.features @ part.weight[:, 0] + part.bias[0]
+        best = np.full(len(of_row), -np.inf)
+        np.maximum.at(best, windows.owner[positive], score[positive])
+        positive &= (score >= best[windows.owner]) | (score > 0)
+        share = np.where(positive & (score < best[windows.owner]), 0.5, 1.0)
+    chosen = np.flatnonzero(positive | negative)
+    sample = _balanced(positive[chosen], (share * worth)[chosen])
+    target = positive[chosen]
+    if not target.any():
+        return (
+            Part(np.zeros((windows.features.shape[1], 1)), np.full(1, ABSENT)),
+            Part(np.zeros((lexical.BUCKETS, 1)), np.full(1, ABSENT)),
+        )
+    model = _regress(windows.features[chosen], target, sample, strength, settings)
+    keep = _thinned(target, settings.negatives)
+    grams = windows.grams[chosen[keep]]
+    words = _regress(grams, target[keep], sample[keep], strength, settings)
+    return _binary(model), _binary(words)
+
+
+def _always(windows: Windows) -> tuple[Part, Part]:
+    """For a label that every row has but for those of the fold that is held out."""
+    bias = np.full(1, -ABSENT)
+    meaning = Part(np.zeros((windows.features.shape[1], 1)), bias)
+    return meaning, Part(np.zeros((lexical.BUCKETS, 1)), bias)
 
 
 def _regress(
@@ -333,8 +388,10 @@ def _regress(
     if issparse(matrix) and target.max() == 1:
         # Trust-region Newton: on n-grams ten times as fast as L-BFGS to the same weights.
         model = LogisticRegression(C=c, tol=1e-3, solver="liblinear", intercept_scaling=10.0)
-    else:
-        model = LogisticRegression(C=c, tol=1e-4, max_iter=settings.iterations)
+        with _ONE_AT_A_TIME:
+            model.fit(matrix, target.astype(int), sample_weight=sample / sample.mean())
+        return model
+    model = LogisticRegression(C=c, tol=1e-4, max_iter=settings.iterations)
     model.fit(matrix, target.astype(int), sample_weight=sample / sample.mean())
     return model
 

@@ -13,10 +13,16 @@ from pathlib import Path
 
 from classifiers.training.data import Row
 from classifiers.training.recipes.common import LICENCES
+from classifiers.training.recipes.email_intent import EMAIL_INTENT, email_intent_rows
+from classifiers.training.recipes.emotion import EMOTION, emotion_rows
+from classifiers.training.recipes.entities import ENTITIES, entities_rows
 from classifiers.training.recipes.intent import INTENT, intent_rows
 from classifiers.training.recipes.jailbreak import jailbreak_rows
 from classifiers.training.recipes.safety import safety_rows
+from classifiers.training.recipes.sentiment import SENTIMENT, sentiment_rows
+from classifiers.training.recipes.slots import SLOTS, slots_rows
 from classifiers.training.recipes.spam import spam_rows
+from classifiers.training.recipes.ticket import TICKET, ticket_rows
 from classifiers.training.recipes.topic import TOPIC, topic_rows
 from classifiers.types import MODERATION, Kind
 
@@ -29,7 +35,7 @@ class Recipe:
 
     Attributes:
         labels: in the order of the pack.
-        decision: one_of or any_of.
+        decision: one_of, any_of or spans.
         pooling: how windows of long text are joined.
         rows: data folder -> rows of all splits.
         budget: false-positive budget of the default operating points.
@@ -69,6 +75,30 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             "topic", TOPIC, "one_of", "mean", topic_rows, 0.02, 0.5,
             "What an everyday message is about.",
+        ),
+        Recipe(
+            "sentiment", SENTIMENT, "one_of", "mean", sentiment_rows, 0.02, 0.5,
+            "How the writer judges what the text is about, in five steps.",
+        ),
+        Recipe(
+            "emotion", EMOTION, "one_of", "mean", emotion_rows, 0.02, 0.5,
+            "Which feeling the writer shows; neutral if none.",
+        ),
+        Recipe(
+            "ticket", TICKET, "one_of", "mean", ticket_rows, 0.02, 0.5,
+            "What a message to a support desk is about.",
+        ),
+        Recipe(
+            "email_intent", EMAIL_INTENT, "one_of", "mean", email_intent_rows, 0.02, 0.5,
+            "What an e-mail wants.",
+        ),
+        Recipe(
+            "entities", ENTITIES, "spans", "max", entities_rows, 0.02, 0.0,
+            "Names of people, organisations and places, dates, times, addresses and products in a text.",
+        ),
+        Recipe(
+            "slots", SLOTS, "spans", "max", slots_rows, 0.02, 0.0,
+            "An example: the slots of a request to book travel or a table.",
         ),
     )
 }  # fmt: skip

@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from classifiers.training.data import ROWS, Row, bucket, group_key, read_jsonl
+from classifiers.training.data import ROWS, Row, Split, bucket, group_key, read_jsonl
 
 BENIGN = (
     "awesome_chatgpt_prompts",
@@ -51,6 +52,9 @@ LICENCES = {
     "intent/clinc150": "CC-BY-3.0",
     "intent/hwu64": "CC-BY-4.0",
     "intent/banking77": "CC-BY-4.0",
+    "tickets/bitext_customer_support": "CDLA-Sharing-1.0",
+    "tickets/cfpb_complaints_small": "public domain",
+    "pii/presidio_synth_v2": "MIT",
     "benign/awesome_chatgpt_prompts": "CC0-1.0",
     "benign/oasst_seed": "Apache-2.0",
     "benign/self_instruct_human": "Apache-2.0",
@@ -63,6 +67,8 @@ LICENCES = {
 NONE: frozenset[str] = frozenset()
 DOCUMENTS = "ours, documents"
 INJECTED = "ours, attacks in documents"
+MIXED = "ours, beside innocent text"
+TRANSCRIPTS = "ours, transcripts"
 _INVENTED = re.compile(r"\.example\b")
 _ENDINGS = (".com", ".com", ".com", ".net", ".org", ".io", ".co", ".shop", ".info", ".example")
 
@@ -94,7 +100,7 @@ def benign_rows(data: Path) -> list[Row]:
     source = "injection/llmail_benign_emails"
     rows += public(data, source, lambda r: row_of(r, NONE, source, benign=True))
     rows += [row_of(r, NONE, "ours", benign=r["kind"] != "alarming_word") for r in ours("benign")]
-    rows += long_documents(rows)
+    rows += long_documents(rows) + transcripts(rows)
     return rows
 
 
@@ -123,6 +129,83 @@ def long_documents(rows: Iterable[Row], count: int = 700, seed: int = 7) -> list
                 Row(text, NONE, source=DOCUMENTS, split=split, benign=True, group=group)
             )
     return documents
+
+
+_SPEAKERS = (
+    ("User: ", "Assistant: "),
+    ("user: ", "assistant: "),
+    ("Human: ", "AI: "),
+    ("Customer: ", "Agent: "),
+    ("Q: ", "A: "),
+    ("[user] ", "[bot] "),
+    ("- ", "- "),
+    ("", ""),
+    ("", ""),
+    ("", ""),
+)
+
+
+def transcripts(rows: Iterable[Row], count: int = 1000, seed: int = 23) -> list[Row]:
+    """Ordinary short texts as the turns of a conversation, with and without names of the speakers.
+
+    The turns of one conversation come from one source, and are all in Latin letters or all not.
+
+    Made-up turns are a known attack; heads that know them from attacks alone flag every transcript.
+    """
+    chooser = random.Random(seed)  # noqa: S311 (not for secrets)
+    made: list[Row] = []
+    short = [row for row in rows if row.benign and 2 < len(row.text) < 220 and "\n" not in row.text]
+    parts: tuple[tuple[Split, int], ...] = (("train", count), ("dev", count // 5))
+    for split, number in parts:
+        shelves: dict[tuple[str, bool, int], list[str]] = {}
+        for row in short:
+            if row.split == split:
+                plain = row.text.isascii()
+                shelf_of = (row.source, plain, bucket(group_key(row.text)))
+                shelves.setdefault(shelf_of, []).append(row.text)
+        names = sorted(shelves)
+        sizes = [len(shelves[name]) for name in names]
+        for _ in range(number):
+            shelf = shelves[chooser.choices(names, sizes)[0]]
+            speakers = chooser.choice(_SPEAKERS)
+            turns = [chooser.choice(shelf) for _ in range(chooser.randint(2, 8))]
+            text = "\n".join(speakers[i % 2] + turn for i, turn in enumerate(turns))
+            group = group_key(turns[0])
+            made.append(Row(text, NONE, source=TRANSCRIPTS, split=split, benign=True, group=group))
+    return made
+
+
+def beside_innocent(
+    hits: Iterable[Row], innocent: Iterable[Row], count: int, seed: int = 17
+) -> list[Row]:
+    """Short texts that carry a label, with innocent paragraphs before, after or around them.
+
+    One harmful sentence in an ordinary message is as harmful as alone; heads that never saw it there
+    pass it.
+    """
+    chooser = random.Random(seed)  # noqa: S311 (not for secrets)
+    made: list[Row] = []
+    hits, innocent = list(hits), list(innocent)
+    parts: tuple[tuple[Split, int], ...] = (("train", count), ("dev", count // 5))
+    for split, number in parts:
+        short = [row for row in hits if row.split == split and 15 < len(row.text) < 300]
+        hosts = [row.text for row in innocent if row.split == split and 60 < len(row.text) < 700]
+        for _ in range(number):
+            hit = chooser.choice(short)
+            before, after = chooser.choice([(1, 0), (0, 1), (1, 1), (2, 0), (0, 2)])
+            gap = chooser.choice((" ", "\n", "\n\n"))
+            head = "".join(chooser.choice(hosts).strip() + gap for _ in range(before))
+            tail = "".join(gap + chooser.choice(hosts).strip() for _ in range(after))
+            made.append(
+                replace(
+                    hit,
+                    text=head + hit.text + tail,
+                    source=MIXED,
+                    focus=(len(head), len(head) + len(hit.text)),
+                    group=group_key(hit.text),
+                )
+            )
+    return made
 
 
 def row_of(

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from classifiers.training.data import Row, group_key, without_duplicates
 from classifiers.training.recipes.common import (
+    DOCUMENTS,
     INJECTED,
     NONE,
     benign_rows,
+    beside_innocent,
     everyday_rows,
     messages,
     ours,
@@ -52,19 +54,25 @@ def jailbreak_rows(data: Path) -> list[Row]:
     slot = "tell me about the forbidden topic"
     rows = [with_text(row, row.text.replace("[INSERT PROMPT HERE]", slot)) for row in rows]
     own = list(ours("jailbreak"))
+    hidden = [r["text"] for r in own if r["kind"] == "indirect_string"]
     rows += [
         row_of(
             r,
             hit if r["label"] == "jailbreak" else NONE,
             "ours",
             weight=2.0,
-            benign=r["kind"] in ("ordinary", "roleplay"),  # the others look like attacks
+            benign=r["kind"] == "roleplay",  # the others look like attacks
         )
         for r in own
     ]
     benign = benign_rows(data)
     rows += [replace(row, weight=3.0) if row.source in PERSONAS else row for row in benign]
-    rows += injected_documents(rows, [row for row in benign if 200 < len(row.text) < 6000])
+    shown = ("ours", "injection/deepset_prompt_injections", "injection/garak_giskard")
+    attacks = [row for row in rows if row.labels and row.source in shown]
+    rows += beside_innocent(attacks, [row for row in benign if row.source != DOCUMENTS], 900)
+    requests = [row for row in rows if row.source == "ours" and not row.labels]
+    hosts = [row for row in [*benign, *requests] if 200 < len(row.text) < 6000]
+    rows += injected_documents(rows, hosts, hidden=frozenset(hidden))
     rows += everyday_rows(data) + messages(data)
     # Harmful wishes are another classifier's: asked plainly, they attack no instruction.
     rows += [
@@ -74,9 +82,17 @@ def jailbreak_rows(data: Path) -> list[Row]:
 
 
 def injected_documents(
-    attacks: Iterable[Row], documents: Iterable[Row], count: int = 900, seed: int = 11
+    attacks: Iterable[Row],
+    documents: Iterable[Row],
+    count: int = 1200,
+    seed: int = 11,
+    hidden: frozenset[str] = frozenset(),
 ) -> list[Row]:
-    """Innocent documents with a short attack put between two of their sentences."""
+    """Innocent documents with a short attack put between two of their sentences.
+
+    Args:
+        hidden: attacks that were written for documents; they are drawn four times as often.
+    """
     chooser = random.Random(seed)  # noqa: S311 (not for secrets)
     made: list[Row] = []
     hit = frozenset({"jailbreak"})
@@ -90,6 +106,7 @@ def injected_documents(
             and row.source in usable
             and 15 < len(row.text) < 300
         ]
+        strings += [text for text in strings if text in hidden] * 3
         hosts = [row.text for row in documents if row.split == split]
         for _ in range(count if split == "train" else count // 5):
             attack, host = chooser.choice(strings), chooser.choice(hosts)

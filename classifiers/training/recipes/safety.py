@@ -7,8 +7,10 @@ from typing import Any
 
 from classifiers.training.data import Row, bucket, without_duplicates
 from classifiers.training.recipes.common import (
+    DOCUMENTS,
     NONE,
     benign_rows,
+    beside_innocent,
     everyday_rows,
     messages,
     ours,
@@ -49,7 +51,10 @@ def safety_rows(data: Path) -> list[Row]:
         row_of(r, frozenset(r["labels"]), "ours", weight=2.0, benign=r["kind"] == "everyday")
         for r in ours("safety")
     ]
-    rows += benign_rows(data) + everyday_rows(data) + messages(data)
+    harmful = [row for row in rows if row.labels and row.source != "injection/sap200"]
+    benign = benign_rows(data)
+    rows += beside_innocent(harmful, [row for row in benign if row.source != DOCUMENTS], 1500)
+    rows += benign + everyday_rows(data) + messages(data)
     rows += [
         row_of(r, NONE, "ours", benign=True) for r in ours("jailbreak") if r["label"] == "benign"
     ]

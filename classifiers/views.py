@@ -1,0 +1,74 @@
+"""One encoder pass for all packs: the forms of a batch's texts, encoded once.
+
+Heads read the features of the windows, token heads a product with every token's state. Both come
+from the same run, so whoever asks first pays and the others are handed the same object.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from classifiers.encoder import Array, Encoded, Encoder
+from classifiers.normalize import Plain, plain
+from classifiers.types import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """Every form of every text that is scored: the raw one and, if it differs, the plain one.
+
+    Attributes:
+        encoded: windows of all forms; ``Window.text`` indexes ``owners``.
+        owners: index of the original text of each form.
+        forms: the strings themselves.
+        plain: how a form maps back to the original, None for raw forms.
+    """
+
+    encoded: Encoded
+    owners: tuple[int, ...]
+    forms: tuple[str, ...]
+    plain: tuple[Plain | None, ...]
+
+
+class Reader:
+    """An encoder with what the packs on it want to know of every token.
+
+    Make one for all packs that share the encoder, before the first text is read.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder = encoder
+        self._token_weight: Array | None = None
+
+    def ask_tokens(self, weight: Array) -> slice:
+        """Have every token's state multiplied by a weight, ``[features, columns]``.
+
+        Returns:
+            Where the product stands among the columns of ``Encoded.tokens``.
+        """
+        before = self._token_weight
+        parts = [weight] if before is None else [before, weight]
+        first = 0 if before is None else before.shape[1]
+        self._token_weight = np.ascontiguousarray(np.hstack(parts))
+        return slice(first, first + weight.shape[1])
+
+    def views(self, batch: Batch) -> Views:
+        """The forms of the batch's texts, encoded; computed once per batch."""
+        return batch.shared((self, "views"), self._read)
+
+    def _read(self, batch: Batch) -> Views:
+        owners: list[int] = []
+        forms: list[str] = []
+        plains: list[Plain | None] = []
+        for index, text in enumerate(batch.texts):
+            owners.append(index)
+            forms.append(text)
+            plains.append(None)
+            if (normal := plain(text)).changed and normal.text.strip():
+                owners.append(index)
+                forms.append(normal.text)
+                plains.append(normal)
+        encoded = self.encoder.encode(forms, self._token_weight)
+        return Views(encoded, tuple(owners), tuple(forms), tuple(plains))
