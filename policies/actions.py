@@ -12,12 +12,12 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
+from classifiers.faults import did_you_mean, fault, show
 from classifiers.types import Stage
+from classifiers.written import Check, Written, name_of, one_of, text_of
 from policies.decision import RANK, Outcome, Reply
 from policies.draft import Draft, Fired
-from policies.faults import did_you_mean, fault, show
 from policies.redaction import check_template
-from policies.written import Check, Written, name_of, one_of, text_of
 
 Turns = Literal["all", "last"]
 

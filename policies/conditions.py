@@ -12,10 +12,10 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
+from classifiers.faults import fault, show
 from classifiers.types import OperatingPoint, PointKind
+from classifiers.written import Share, Written, items_of, list_of, text_of
 from policies.bound import Bound, BoundAll, BoundAny, BoundLeaf, BoundNot
-from policies.faults import fault, show
-from policies.written import Share, Written, items_of, list_of, text_of
 
 POINTS: tuple[PointKind, ...] = ("at", "max_false_positive_rate", "min_recall")
 FORMS = ("all", "any", "not")

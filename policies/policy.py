@@ -9,12 +9,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, PrivateAttr, model_validator
 
+from classifiers.faults import did_you_mean, fault, show
 from classifiers.types import Stage, Text
+from classifiers.written import Written, items_of, list_of, name_of, one_of, text_of
+from classifiers.yaml_source import Document
 from policies.actions import Action, Route, Turns
 from policies.conditions import Condition
-from policies.faults import did_you_mean, fault, show
-from policies.source import Document
-from policies.written import Written, items_of, list_of, name_of, one_of, text_of
 
 ROLES: dict[str, frozenset[str]] = {
     "system": frozenset({"system"}),

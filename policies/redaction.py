@@ -6,10 +6,10 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from classifiers.faults import fault, show
 from classifiers.types import Text
 from policies import json_source
 from policies.decision import Decision, Redaction
-from policies.faults import fault, show
 
 BRACKETS = {"<": ">", "[": "]", "(": ")", "«": "»", "⟨": "⟩", "⟦": "⟧"}
 _FIELD = re.compile(r"\{[^{}]*\}")

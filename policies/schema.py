@@ -8,13 +8,14 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from classifiers.faults import describe, did_you_mean
 from classifiers.types import ClassifierInfo, Stage, UnknownLabel
+from classifiers.yaml_source import SourceError, parse, read_text
 from policies.bound import Bound, BoundLeaf
 from policies.conditions import RESERVED, Leaf
-from policies.faults import PolicyError, describe, did_you_mean
+from policies.faults import PolicyError
 from policies.policy import Attach, Case, Message, Policy, Rule, Scope
 from policies.redaction import bracketed
-from policies.source import SourceError, parse
 
 __all__ = [
     "RESERVED",
@@ -102,13 +103,9 @@ def load(path: Path) -> Policy:
         PolicyError: every line of the message is one mistake, ``file:line: fault; fix``.
     """
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise PolicyError(f"{path}:1: the file cannot be read ({reason}); check its path") from None
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise PolicyError(f"{path}:{line}: the text is not UTF-8; save it as UTF-8") from None
+        text = read_text(Path(path))
+    except SourceError as error:
+        raise PolicyError(f"{path}:{error.line}: {error}") from None
     return loads(text, str(path))
 
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import watchfiles
 
+from classifiers.faults import did_you_mean
 from classifiers.types import Classification, Classifier
 from policies import schema, testing
 from policies.actions import Route
 from policies.attached import Attached, attached
-from policies.faults import did_you_mean
 from policies.schema import BoundPolicy, PolicyError
 from proxy.metrics import Metrics
 

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from policies.source import SourceError, parse
+from classifiers.yaml_source import SourceError, parse
 
 _WHOLE = re.compile(r"os\.environ/([A-Za-z_][A-Za-z0-9_]*)\Z")
 _EMBEDDED = re.compile(r"\$(\$?)\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from policies_fakes import INFOS, decide, user
 
+from classifiers.written import Written
 from policies.actions import ACTIONS
 from policies.conditions import POINTS
 from policies.policy import ROLES, Attach, Case, Policy, Rule
 from policies.schema import BoundPolicy, bind, load, load_all, loads
-from policies.written import Written
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = sorted((ROOT / "policies").glob("*.yaml"))

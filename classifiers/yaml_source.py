@@ -6,6 +6,7 @@ but cannot grow a small file into a huge one.
 
 from __future__ import annotations
 
+import pathlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ Path = tuple[str | int, ...]
 
 
 class SourceError(ValueError):
-    """The text is no YAML that a policy may be written in; ``line`` counts from 1."""
+    """The text is no YAML of the kind that is read here; ``line`` counts from 1."""
 
     def __init__(self, message: str, line: int = 1) -> None:
         super().__init__(message)
@@ -66,8 +67,30 @@ class Document:
         return f"{self.source}:{self.line(path)}"
 
 
-def parse(text: str, source: str) -> Document:
+def read_text(path: pathlib.Path) -> str:
+    """The text of a file that someone wrote.
+
+    Raises:
+        SourceError: it cannot be read or is not UTF-8.
+    """
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise SourceError(f"the file cannot be read ({reason}); check its path") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise SourceError("the text is not UTF-8; save it as UTF-8", line) from None
+
+
+def parse(text: str, source: str, *, what: str = "policy", needs: str = "rules") -> Document:
     """Read one YAML document.
+
+    Args:
+        text: the file.
+        source: its name.
+        what: what the file is, as messages call it.
+        needs: a key that it has beside ``name``, for the message about an empty file.
 
     Raises:
         SourceError: with the fault, the fix and the line.
@@ -87,14 +110,15 @@ def parse(text: str, source: str) -> Document:
     except RecursionError:
         raise SourceError(f"nested too deeply; use at most {DEEPEST} levels") from None
     if root is None:
-        raise SourceError("the file is empty; a policy needs at least 'name' and 'rules'")
-    builder = _Builder()
+        raise SourceError(f"the file is empty; a {what} needs at least 'name' and {needs!r}")
+    builder = _Builder(what)
     data = builder.build(root, ())
     return Document(source, data, builder.lines)
 
 
 class _Builder:
-    def __init__(self) -> None:
+    def __init__(self, what: str) -> None:
+        self.what = what
         self.lines: dict[Path, int] = {}
         self._scalars = yaml.SafeLoader("")
 
@@ -102,7 +126,7 @@ class _Builder:
         line = node.start_mark.line + 1
         self.lines.setdefault(path, line)
         if len(self.lines) > MOST_NODES:
-            raise SourceError(f"more than {MOST_NODES} values; split the policy", line)
+            raise SourceError(f"more than {MOST_NODES} values; split the {self.what}", line)
         if len(path) > DEEPEST:
             raise SourceError(f"nested too deeply; use at most {DEEPEST} levels", line)
         if isinstance(node, yaml.MappingNode):

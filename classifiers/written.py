@@ -1,4 +1,4 @@
-"""Pieces shared by everything an operator writes: strict keys, checked names, shares."""
+"""Pieces shared by everything that people write: strict keys, checked names, shares."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, model_validator
 
+from classifiers.faults import did_you_mean, fault, show
 from classifiers.types import StrictModel
-from policies.faults import did_you_mean, fault, show
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]{0,63}")
 
 
 class Written(StrictModel):
-    """A mapping of a policy file. An unknown key is refused with the key that was meant."""
+    """A mapping of a file that someone wrote. An unknown key is refused with the key that was meant."""
 
     @model_validator(mode="before")
     @classmethod
@@ -30,7 +30,7 @@ class Written(StrictModel):
 
 
 Check = Callable[[Any], Any]
-"""Returns the value as it is kept, or raises :func:`policies.faults.fault`."""
+"""Returns the value as it is kept, or raises :func:`classifiers.faults.fault`."""
 
 
 def one_of(options: Iterable[str], what: str) -> Check:
