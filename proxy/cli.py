@@ -35,6 +35,10 @@ COMMANDS: dict[str, Command] = {
     ),
     "policy": Command("proxy.commands.policy", "lint policy files, or run their tests"),
     "packs": Command("proxy.commands.packs", "list the shipped classifiers, or show one"),
+    "train": Command("proxy.commands.train", "train a classifier from a task file, or correct one"),
+    "evaluate": Command("proxy.commands.evaluate", "measure a classifier on labelled rows"),
+    "compare": Command("proxy.commands.compare", "two classifiers on the same rows"),
+    "encoder": Command("proxy.commands.encoder", "make an encoder pack of a sentence encoder"),
 }
 
 

@@ -203,8 +203,7 @@ class LitellmUpstream:
             raise UpstreamError("connect", "The model's server cannot be reached.") from None
         if not isinstance(status, int) or not 400 <= status < 600:
             raise UpstreamError("protocol", "The request to the model's server failed.") from None
-        response = getattr(error, "response", None)
-        headers = passed_headers(dict(getattr(response, "headers", None) or {}))
+        headers = passed_headers(_headers(error))
         if status in (401, 403):
             message = "The model's server refused the gateway's credentials; tell its operator."
             return error_reply(status, message, "upstream_unauthorized", headers)
@@ -291,3 +290,11 @@ def _rehearse(litellm: Any) -> None:
             num_retries=0,
             max_retries=0,
         )
+
+
+def _headers(error: Exception) -> dict[str, str]:
+    """The provider's headers of an error. For some providers litellm's own response has none, and
+    they stand beside it."""
+    response = getattr(error, "response", None)
+    found = getattr(response, "headers", None) or getattr(error, "litellm_response_headers", None)
+    return dict(found or {})
