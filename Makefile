@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 DATA ?= ../shared/data
 CONFIG ?=
 ONESHOT ?=
+ENCODER ?=
 # A port of your own counts for serve too; without one, its config's does.
 SERVE_PORT := $(PORT)
 PORT ?= 8080
@@ -38,20 +39,20 @@ check: $(VENV)/.dev ## Format, lint, types, layers, generated docs
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/cog --check README.md docs/*.md
+	$(BIN)/cog --check README.md docs/*.md docs/packs/*.md
 
 fmt: $(VENV)/.dev ## Format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 docs: $(VENV)/.dev ## Rewrite the generated parts of the docs
-	$(BIN)/cog -r README.md docs/*.md
+	$(BIN)/cog -r README.md docs/*.md docs/packs/*.md
 
 bench: $(VENV)/.dev ## Measure latency, quality and false positives (DATA=folder of the public data sets)
 	$(BIN)/python -m benchmarks.run --data $(DATA)
 
-packs: $(VENV)/.dev ## Retrain every shipped pack (DATA=folder of the public data sets)
-	$(BIN)/python -m classifiers.training.build --data $(DATA)
+packs: $(VENV)/.dev ## Retrain every shipped pack (DATA=folder of the public data sets; ENCODER=folder of another encoder)
+	$(BIN)/python -m classifiers.training.build --data $(DATA) $(if $(ENCODER),--encoder $(ENCODER))
 
 lock: $(VENV)/.dev ## Renew the lock files after a change of the dependencies
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes -q --custom-compile-command "make lock" -o requirements.lock

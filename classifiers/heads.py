@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from classifiers import calibration, lexical
 from classifiers.encoder import Encoder, Window
-from classifiers.packs import PackError, read_pack, read_tensors
+from classifiers.packs import PackError, made_for_another, read_pack, read_tensors
 from classifiers.types import (
     Batch,
     ClassifierError,
@@ -64,10 +64,7 @@ class Head:
     def __init__(self, folder: Path, encoder: Encoder) -> None:
         manifest = read_pack(folder, kind="head", needs=NEEDS, files=FILES)
         if manifest["encoder"] != encoder.hash:
-            raise PackError(
-                f"{folder}: made for encoder {str(manifest['encoder'])[:12]}, this one is "
-                f"{encoder.hash[:12]} ({encoder.name}); rebuild it with its recipe"
-            )
+            raise made_for_another(folder, manifest, encoder.folder, encoder.name, encoder.hash)
         self.manifest: Mapping[str, Any] = manifest
         self.name = str(manifest["name"])
         self.labels: tuple[str, ...] = tuple(manifest["labels"])

@@ -25,7 +25,7 @@ from classifiers.heads import (
     probabilities,
     strangeness,
 )
-from classifiers.packs import PackError, read_pack, read_tensors
+from classifiers.packs import PackError, made_for_another, read_pack, read_tensors
 from classifiers.types import (
     Batch,
     ClassifierError,
@@ -52,10 +52,7 @@ class NearestClassifier:
         encoder = reader.encoder
         manifest = read_pack(folder, kind="examples", needs=NEEDS, files=FILES)
         if manifest["encoder"] != encoder.hash:
-            raise PackError(
-                f"{folder}: made for encoder {str(manifest['encoder'])[:12]}, this one is "
-                f"{encoder.hash[:12]} ({encoder.name}); train it anew from its task"
-            )
+            raise made_for_another(folder, manifest, encoder.folder, encoder.name, encoder.hash)
         self.manifest: Mapping[str, Any] = manifest
         self.name = str(manifest["name"])
         self.labels: tuple[str, ...] = tuple(manifest["labels"])

@@ -122,6 +122,25 @@ def read_pack(
     return manifest
 
 
+def made_for_another(
+    folder: Path, manifest: Mapping[str, Any], encoder: Path, name: str, hash: str
+) -> PackError:
+    """The error of a pack whose numbers are for another encoder; it names the command that mends it.
+
+    Args:
+        folder, manifest: the pack.
+        encoder, name, hash: the encoder that is there.
+    """
+    own = encoder == SHIPPED / "encoder"
+    how = f"doorman train TASK -o {folder}" + ("" if own else f" --encoder {encoder}")
+    if folder.parent == SHIPPED:
+        how = "make packs" + ("" if own else f" ENCODER={encoder}")
+    return PackError(
+        f"{folder}: made for encoder {str(manifest['encoder'])[:12]}, this one is {hash[:12]} "
+        f"({name}); rebuild it with `{how}`"
+    )
+
+
 def read_tensors(path: Path) -> dict[str, npt.NDArray[Any]]:
     """Tensors of a safetensors file.
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from classifiers import calibration, words
 from classifiers.chain import Steps, Stretch, Wide, best_path, certainty, stretches, tags_of
 from classifiers.encoder import Array, Encoder, Window
-from classifiers.packs import PackError, read_pack, read_tensors
+from classifiers.packs import PackError, made_for_another, read_pack, read_tensors
 from classifiers.types import (
     Batch,
     ClassifierError,
@@ -46,10 +46,7 @@ class TokenHead:
     def __init__(self, folder: Path, encoder: Encoder) -> None:
         manifest = read_pack(folder, kind="spans", needs=NEEDS, files=FILES)
         if manifest["encoder"] != encoder.hash:
-            raise PackError(
-                f"{folder}: made for encoder {str(manifest['encoder'])[:12]}, this one is "
-                f"{encoder.hash[:12]} ({encoder.name}); rebuild it with its recipe"
-            )
+            raise made_for_another(folder, manifest, encoder.folder, encoder.name, encoder.hash)
         self.manifest: Mapping[str, Any] = manifest
         self.name = str(manifest["name"])
         self.labels: tuple[str, ...] = tuple(manifest["labels"])

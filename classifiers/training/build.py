@@ -262,6 +262,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder of the public data sets")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "doorman")
     parser.add_argument("--target", type=Path, default=SHIPPED)
+    parser.add_argument(
+        "--encoder", type=Path, default=SHIPPED / "encoder", help="pack of the shared encoder"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
         "--rejudge", action="store_true", help="renew thresholds and figures, do not train"
@@ -271,7 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := set(options.packs) - set(RECIPES):
         print(f"no recipe {', '.join(unknown)}; there are {', '.join(RECIPES)}", file=sys.stderr)
         return 2
-    encoder = Encoder(SHIPPED / "encoder", threads=options.threads)
+    encoder = Encoder(options.encoder, threads=options.threads)
     cache = FeatureCache(encoder, options.cache)
     for name in options.packs:
         if options.rejudge:

@@ -79,12 +79,19 @@ def make_windows(
 
 
 def _focus(window: Window, focus: tuple[int, int] | None) -> int:
-    """1 where the window shows the focus, or fills it; -1 where it shows next to nothing of it."""
+    """1 where the window shows the focus, or fills it; -1 where it shows next to nothing of it.
+
+    A sentence shows it only where it is most of it: one of the several sentences of an attack may be
+    innocent.
+    """
     if focus is None:
         return 1
     overlap = min(window.end, focus[1]) - max(window.start, focus[0])
     share = overlap / max(min(window.end - window.start, focus[1] - focus[0]), 1)
-    return 1 if share >= SHOWS else -1 if share <= SHOWS_NOTHING else 0
+    whole = overlap / max(focus[1] - focus[0], 1)
+    if share <= SHOWS_NOTHING:
+        return -1
+    return 1 if share >= SHOWS and (not window.sentence or whole >= SHOWS) else 0
 
 
 def pool_max(logits: Wide, owner: npt.NDArray[np.int64], rows: int) -> Wide:

@@ -12,6 +12,7 @@ from classifiers.training.recipes.common import (
     DOCUMENTS,
     INJECTED,
     NONE,
+    TRANSCRIPTS,
     benign_rows,
     beside_innocent,
     everyday_rows,
@@ -22,12 +23,14 @@ from classifiers.training.recipes.common import (
     with_text,
 )
 
-PERSONAS = (
-    "benign/awesome_chatgpt_prompts",
-    "benign/awesome_chatgpt_prompts_zh",
-    "benign/fabric_system_prompts",
-)
-"""Few, but the nearest that ordinary requests come to a jailbreak; they count for more."""
+WEIGHTS = {
+    "benign/awesome_chatgpt_prompts": 3.0,
+    "benign/awesome_chatgpt_prompts_zh": 3.0,
+    "benign/fabric_system_prompts": 3.0,
+    DOCUMENTS: 2.0,
+    TRANSCRIPTS: 2.0,
+}
+"""Few, but the nearest that ordinary texts come to a jailbreak; they count for more."""
 
 
 def jailbreak_rows(data: Path) -> list[Row]:
@@ -66,7 +69,7 @@ def jailbreak_rows(data: Path) -> list[Row]:
         for r in own
     ]
     benign = benign_rows(data)
-    rows += [replace(row, weight=3.0) if row.source in PERSONAS else row for row in benign]
+    rows += [replace(row, weight=WEIGHTS.get(row.source, row.weight)) for row in benign]
     shown = ("ours", "injection/deepset_prompt_injections", "injection/garak_giskard")
     attacks = [row for row in rows if row.labels and row.source in shown]
     rows += beside_innocent(attacks, [row for row in benign if row.source != DOCUMENTS], 900)

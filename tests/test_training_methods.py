@@ -1,0 +1,150 @@
+"""The methods' shared seam: honest held-out scores, what is written, and rows that do not suffice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra `train`)")
+
+from train_kit import TINY, rows_of, span_rows, text_of
+
+from classifiers.encoder import Encoder
+from classifiers.heads import probabilities
+from classifiers.training.data import Row
+from classifiers.training.features import FeatureCache
+from classifiers.training.fit import Settings, fit, truth_table
+from classifiers.training.methods import METHODS
+from classifiers.training.methods.base import Context
+from classifiers.training.methods.examples import PRIOR, left_out
+from classifiers.training.methods.head import STRENGTHS, HeadMethod
+from classifiers.training.methods.spans import train_spans
+from classifiers.training.replay import remembered, thinned
+from classifiers.training.windows import make_windows
+from classifiers.types import Kind
+
+LABELS = ("garden", "kitchen", "travel")
+
+
+def context(tmp_path: Path, rows: list[Row], **more: Any) -> Context:
+    encoder = Encoder(TINY)
+    folds = np.arange(len(rows)) % 3
+    values = {"pooling": "mean", "folds": folds, "scratch": tmp_path, **more}
+    return Context(encoder, FeatureCache(encoder, tmp_path / "cache"), **values)
+
+
+def some(count: int, labels: tuple[str, ...] = LABELS) -> list[Row]:
+    return [Row(row["text"], frozenset({row["label"]})) for row in rows_of(count, labels)]
+
+
+@pytest.mark.parametrize("name", ["head", "examples"])
+@pytest.mark.parametrize("decision", ["one_of", "any_of"])
+def test_what_every_method_hands_back(tmp_path: Path, name: str, decision: Kind) -> None:
+    rows = some(20)
+    trained = METHODS[name]().train(rows, LABELS, decision, context(tmp_path, rows))
+    assert trained.kind == name
+    assert trained.encoder is None
+    assert trained.held_out.shape == (60, 3)
+    assert np.isfinite(trained.held_out).all()
+    assert trained.honest.dtype == bool
+    assert trained.honest.shape == (60,)
+    assert set(trained.tensors) == {f"{name}.safetensors"}
+    assert bool(trained.replay) is (name == "head")
+    scores = probabilities(trained.held_out, decision)
+    assert ((scores >= 0) & (scores <= 1)).all()
+
+
+def test_held_out_scores_come_from_models_that_had_not_seen_the_row(tmp_path: Path) -> None:
+    lot = np.random.default_rng(0)
+    rows = [Row(text_of("garden", n), frozenset({LABELS[lot.integers(3)]})) for n in range(90)]
+    trained = HeadMethod().train(rows, LABELS, "one_of", context(tmp_path, rows))
+    right = truth_table(rows, LABELS).argmax(axis=1) == trained.held_out.argmax(axis=1)
+    assert right.mean() < 0.55  # labels by lot cannot be known
+
+
+def test_a_row_without_another_example_of_its_label_is_not_judged() -> None:
+    features = np.eye(4, dtype=np.float32)
+    held = np.asarray([[1, 0], [1, 0], [0, 1], [0, 1]], dtype=bool)
+    near, honest = left_out(features, held, np.asarray([0, 0, 1, 2]))
+    assert honest.tolist() == [False, False, True, True]
+    assert near.shape == (4, 2)
+    assert (near[:2, 0] == 0).all()
+
+
+def test_few_examples_take_the_prior(tmp_path: Path) -> None:
+    rows = some(2)
+    trained = METHODS["examples"]().train(rows, LABELS, "any_of", context(tmp_path, rows))
+    tensors = trained.tensors["examples.safetensors"]
+    assert tensors["scale"].tolist() == [PRIOR[0]] * 3
+    assert tensors["shift"] == pytest.approx([-PRIOR[0] * PRIOR[1]] * 3)
+
+
+@pytest.mark.parametrize("name", ["head", "examples"])
+def test_a_label_without_rows_is_refused(tmp_path: Path, name: str) -> None:
+    rows = some(6, ("garden", "kitchen"))
+    with pytest.raises(ValueError, match="label 'travel' has no "):
+        METHODS[name]().train(rows, LABELS, "one_of", context(tmp_path, rows))
+
+
+@pytest.mark.parametrize("decision", ["one_of", "any_of"])
+def test_folds_that_lack_a_label_or_its_opposite(tmp_path: Path, decision: Kind) -> None:
+    rows = [*some(9, ("garden",)), Row("a pan", frozenset({"kitchen"}))]
+    own = context(tmp_path, rows)
+    trained = HeadMethod().train(rows, ("garden", "kitchen"), decision, own)
+    assert np.isfinite(trained.held_out).all()
+    head = trained.tensors["head.safetensors"]
+    assert all(np.isfinite(tensor).all() for tensor in head.values())
+
+
+def test_the_strength_is_chosen_and_one_alone_changes_nothing(tmp_path: Path) -> None:
+    rows = some(20)
+    own = context(tmp_path, rows)
+    windows = make_windows(rows, own.encoder, own.cache, "mean")
+    plain = fit(rows, LABELS, "one_of", windows, Settings(), own.folds)
+    alone = HeadMethod(strengths=(10.0,)).train(rows, LABELS, "one_of", own)
+    assert np.array_equal(plain.held_out, alone.held_out)
+    chosen = HeadMethod().train(rows, LABELS, "one_of", own)
+    assert {c for pair in chosen.manifest["strengths"].values() for c in pair} <= set(STRENGTHS)
+    threads = HeadMethod().train(rows, LABELS, "one_of", context(tmp_path, rows, threads=1))
+    assert np.array_equal(chosen.held_out, threads.held_out)
+
+
+def test_what_is_remembered_is_what_was_learnt_from(tmp_path: Path) -> None:
+    rows = some(12)
+    own = context(tmp_path, rows)
+    trained = HeadMethod().train(rows, LABELS, "any_of", own)
+    replay = remembered(thinned(trained.replay, np.arange(36)))
+    windows = make_windows(rows, own.encoder, own.cache, "mean")
+    assert np.abs(replay.features - windows.features).max() < 0.01 * np.abs(windows.features).max()
+    assert abs(replay.grams - windows.grams).max() < 1e-3
+    assert np.array_equal(replay.truth, truth_table(rows, LABELS))
+    assert replay.index.tolist() == list(range(36))
+
+
+def test_rare_labels_are_remembered_first(tmp_path: Path) -> None:
+    rows = [*some(30, ("garden", "kitchen")), *some(3, ("travel",))]
+    trained = HeadMethod().train(rows, LABELS, "one_of", context(tmp_path, rows))
+    kept = thinned(trained.replay, np.asarray([60, 0]), rows=9)
+    assert kept["truth"].sum(axis=0).tolist() == [3, 3, 3]
+    assert kept["index"].max() <= 1
+    assert len(kept["features"]) == 9
+
+
+def test_spans_outside_of_their_text_are_refused() -> None:
+    rows = [Row("abc", frozenset({"plant"}), spans=((0, 9, "plant"),), place="rows.csv:2")]
+    with pytest.raises(ValueError, match=r"rows\.csv:2: span 0\.\.9 \(plant\) does not fit"):
+        train_spans(rows, ("plant",), Encoder(TINY))
+
+
+def test_held_out_finds_of_a_token_head() -> None:
+    rows = [
+        Row(row["text"], frozenset({"plant", "day"}), spans=tuple(map(tuple, row["spans"])))
+        for row in span_rows(45)
+    ]
+    trained = train_spans(rows, ("plant", "day"), Encoder(TINY))
+    assert len(trained.held_out) == 45
+    found = sum(bool(finds) for finds in trained.held_out)
+    assert found > 30
