@@ -119,8 +119,7 @@ class FinetuneMethod:
 
 
 def _classification_layer(tuned: Tuned, encoder: Encoder) -> Part:
-    """The layer that the encoder was tuned under, as a model on the features: with few rows better
-    than one fitted anew on features that already tell those rows apart."""
+    """The layer that the encoder was tuned under, as a model on the features: one more to choose from."""
     weight = np.zeros((encoder.features, tuned.weight.shape[1]))
     weight[: encoder.width] = tuned.weight / encoder.layer_weights[0]  # the top layer comes first
     return Part(weight, tuned.bias)
