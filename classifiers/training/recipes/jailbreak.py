@@ -23,6 +23,7 @@ from classifiers.training.recipes.common import (
     with_text,
 )
 
+PLAIN = ("roleplay", "everyday_turn")
 WEIGHTS = {
     "benign/awesome_chatgpt_prompts": 3.0,
     "benign/awesome_chatgpt_prompts_zh": 3.0,
@@ -64,7 +65,7 @@ def jailbreak_rows(data: Path) -> list[Row]:
             hit if r["label"] == "jailbreak" else NONE,
             "ours",
             weight=2.0,
-            benign=r["kind"] == "roleplay",  # the others look like attacks
+            benign=r["kind"] in PLAIN,  # the others look like attacks
         )
         for r in own
     ]

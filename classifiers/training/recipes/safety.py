@@ -17,6 +17,7 @@ from classifiers.training.recipes.common import (
     public,
     row_of,
 )
+from classifiers.training.recipes.jailbreak import PLAIN
 from classifiers.types import MODERATION
 
 
@@ -56,7 +57,9 @@ def safety_rows(data: Path) -> list[Row]:
     rows += beside_innocent(harmful, [row for row in benign if row.source != DOCUMENTS], 1500)
     rows += benign + everyday_rows(data) + messages(data)
     rows += [
-        row_of(r, NONE, "ours", benign=True) for r in ours("jailbreak") if r["label"] == "benign"
+        row_of(r, NONE, "ours", weight=2.0 if r["kind"] in PLAIN else 1.0, benign=True)
+        for r in ours("jailbreak")
+        if r["label"] == "benign"
     ]
     return without_duplicates(rows)
 
