@@ -23,11 +23,13 @@ GUIDE = (ROOT / "docs" / "policies.md").read_text(encoding="utf-8")
 
 
 class LargeInfo(Info):
-    """A classifier with benign texts enough for every budget that the shipped policies name."""
+    """A classifier with benign texts enough for every budget that the shipped policies name: the
+    smaller it is, the higher the threshold, and under the scores that the tests give."""
 
     def thresholds(self, labels: Sequence[str], point: OperatingPoint) -> Mapping[str, float]:
         if point.kind == "max_false_positive_rate":
-            return dict.fromkeys(labels, 0.7)
+            assert point.value is not None
+            return dict.fromkeys(labels, round(0.9 - 10 * point.value, 6))
         return Info.thresholds(self, labels, point)
 
 
@@ -76,7 +78,7 @@ def test_strict_answers_with_errors_and_promises() -> None:
     assert blocks
     assert all(getattr(block, "form", None) == "error" for block in blocks)
     unsafe = bound.rules[1].condition
-    assert {t for leaf, _ in unsafe.leaves() for _, t in leaf.thresholds} == {0.7}
+    assert {t for leaf, _ in unsafe.leaves() for _, t in leaf.thresholds} == {0.85}  # 0.5 %
 
 
 @pytest.mark.parametrize(
