@@ -123,7 +123,7 @@ class LitellmChat:
         self.name = model
         self._prices = Prices.load() if prices is None else prices
         seconds = _seconds(options.get("timeout"))
-        self._upstream = LitellmUpstream(model, options, Timeouts(total=seconds))
+        self._upstream = LitellmUpstream(model, options, Timeouts(total=seconds), quiet=True)
         if unknown := self._upstream.unknown_provider():
             raise ConfigError(f"the chat model: {unknown}")
         self._refused: frozenset[str] = frozenset()
@@ -161,7 +161,15 @@ class LitellmChat:
         max_tokens: int,
         json_schema: Mapping[str, Any] | None,
     ) -> Reply:
-        """See :class:`ChatModel`."""
+        """See :class:`ChatModel`. Without the provider's key nothing is sent. That is asked here and not
+        before: a run whose replies are all paid for needs no key."""
+        if names := self._upstream.missing_key():
+            wanted = " or ".join(names)
+            raise CallFailed(
+                "refused",
+                f"{self.name}: there is no key for the provider; set {wanted} in the environment, or "
+                f"{KEY_VARIABLE}, or {BASE_VARIABLE} to the address of a server of your own",
+            )
         body: dict[str, Any] = {
             "messages": [dict(message) for message in messages],
             "temperature": temperature,

@@ -26,8 +26,16 @@ def load_classifiers(config: ClassifiersConfig) -> list[Classifier]:
         raise ConfigError(f"the classifiers cannot be loaded: {error}") from None
     names = [classifier.name for classifier in loaded]
     for name in sorted({name for name in names if names.count(name) > 1}):
-        raise ConfigError(f"classifiers: two are named {name!r}; rename one")
+        raise ConfigError(f"classifiers: two are named {name!r}; {_rename(name, config)}")
     return loaded
+
+
+def _rename(name: str, config: ClassifiersConfig) -> str:
+    """How two classifiers of one name can be told apart."""
+    mend = "rename one (a pack is named by name: of its task, or by doorman train --update --name)"
+    if name not in (*_chosen(config), *([PII] if _has_pii(config) else [])):
+        return mend
+    return f"one of them is shipped: leave it out of classifiers.shipped, or {mend}"
 
 
 def _packs(config: ClassifiersConfig) -> list[Classifier]:
@@ -48,9 +56,13 @@ def _patterns(config: ClassifiersConfig) -> list[Classifier]:
     from classifiers.pii import PiiClassifier
 
     own: list[Classifier] = [PatternClassifier(own.name, own) for own in config.patterns]
-    if config.shipped != "all" and PII not in config.shipped:
+    if not _has_pii(config):
         return own
     return [PiiClassifier(region=config.pii_region), *own]
+
+
+def _has_pii(config: ClassifiersConfig) -> bool:
+    return config.shipped == "all" or PII in config.shipped
 
 
 def _chosen(config: ClassifiersConfig) -> tuple[str, ...]:

@@ -75,12 +75,16 @@ class LitellmUpstream:
         model: litellm's name of it, e.g. ``anthropic/claude-sonnet-4-5``.
         options: the operator's other ``litellm_params``: key, base URL, region, defaults.
         timeouts: see the config.
+        quiet: log nothing, for a caller that tells its user of every failure itself.
     """
 
-    def __init__(self, model: str, options: Mapping[str, Any], timeouts: Timeouts) -> None:
+    def __init__(
+        self, model: str, options: Mapping[str, Any], timeouts: Timeouts, *, quiet: bool = False
+    ) -> None:
         self._model = model
         self._options = {k: v for k, v in options.items() if k not in ROUTER_PARAMS}
         self._timeouts = timeouts
+        self._quiet = quiet
 
     def __repr__(self) -> str:
         return f"LitellmUpstream({self._model!r})"
@@ -90,8 +94,7 @@ class LitellmUpstream:
         imports litellm."""
         litellm = _litellm()
         known = [str(getattr(provider, "value", provider)) for provider in litellm.provider_list]
-        given = self._options.get("custom_llm_provider")
-        name = f"{given}/{self._model}" if isinstance(given, str) else self._model
+        name = self._full_name()
         provider = name.partition("/")[0] if "/" in name else ""
         if provider in known:
             # Not asked further: for some providers litellm would sign in, to say the same.
@@ -107,6 +110,23 @@ class LitellmUpstream:
                 f"PROVIDER/MODEL, or openai/{bare} with an api_base for a server of your own"
             )
         return None
+
+    def missing_key(self) -> tuple[str, ...]:
+        """The variables of which one must hold the provider's key, where none does; empty where
+        there is a key, and for providers that may sign in by other ways. Blocking: imports litellm."""
+        if self._options.get("api_key"):
+            return ()
+        name, litellm = self._full_name(), _litellm()
+        # For some providers litellm would sign in to say which one it is, but not for bare names.
+        provider = name.partition("/")[0] if "/" in name else litellm.get_llm_provider(name)[1]
+        others = _KEYED.get(provider)
+        if others is None or any(os.environ.get(other) for other in others):
+            return ()
+        return tuple(litellm.validate_environment(name)["missing_keys"])
+
+    def _full_name(self) -> str:
+        given = self._options.get("custom_llm_provider")
+        return f"{given}/{self._model}" if isinstance(given, str) else self._model
 
     async def complete(
         self, body: Body, raw: bytes | None, headers: Mapping[str, str], *, path: str = CHAT_PATH
@@ -196,7 +216,8 @@ class LitellmUpstream:
         """
         kind = type(error).__name__
         status = getattr(error, "status_code", None)
-        _log.warning("%s from %s (status %s)", kind, self._model, status)
+        if not self._quiet:
+            _log.warning("%s from %s (status %s)", kind, self._model, status)
         if kind == "Timeout":
             raise UpstreamError("timeout", "The model's server did not answer in time.") from None
         if kind == "APIConnectionError" or _never_connected(error):
@@ -236,6 +257,20 @@ def _never_connected(error: BaseException | None) -> bool:
         error = error.__cause__ or error.__context__
     return False
 
+
+_KEYED: Mapping[str, tuple[str, ...]] = {
+    "anthropic": (),
+    "cerebras": (),
+    "deepinfra": (),
+    "deepseek": (),
+    "gemini": (),
+    "groq": (),
+    "mistral": ("MISTRAL_AZURE_API_KEY",),
+    "openai": (),
+    "openrouter": ("OR_API_KEY",),
+}
+"""Providers that take nothing but a key, from the variables that litellm's validate_environment
+names and from these. Of many others it does not name all the ways to sign in."""
 
 _CODES = {
     "BadRequestError": "bad_request",

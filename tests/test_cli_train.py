@@ -1,4 +1,4 @@
-"""doorman train, evaluate and compare as a user runs them: what they print, refuse and pay for."""
+"""doorman train as a user runs it: what it prints, refuses and pays for."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from train_kit import (
     doorman,
     options,
     rows_of,
-    span_rows,
     text_of,
     write_jsonl,
     write_task,
@@ -145,6 +144,7 @@ def test_bad_input_is_told_in_plain_lines_and_nothing_is_written(
         (["nowhere.yaml"], "nowhere.yaml"),
         (["task.yaml", "--threads", "0"], "--threads is 0; give 1 or more"),
         (["task.yaml", "--force"], "--force goes with --update"),
+        (["task.yaml", "--name", "x"], "--name goes with --update; write name: in the task"),
         (["task.yaml", "-o", "rows.jsonl"], "rows.jsonl is a file; name a folder with -o"),
         (["task.yaml", "-o", "."], "is a folder with other files, not a pack"),
         (["task.yaml", "--encoder", "nowhere"], "nowhere: no manifest.json"),
@@ -210,30 +210,20 @@ def test_on_a_terminal_it_draws_a_table_and_takes_labels_as_they_are(home: Path)
     assert "decided right: " in drawn
 
 
-def test_evaluate_and_compare(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    train(write_task(home, rows_of(20)), home / "a", options(home))
-    train(write_task(home, rows_of(40)), home / "b", options(home))
-    write_jsonl(home / "new.jsonl", [{**row, "split": "test"} for row in rows_of(60)[120:]])
-    tiny = ["--encoder", str(TINY)]
-    assert main(["evaluate", "a", "new.jsonl", "-o", "figures", *tiny]) == 0
-    measured = json.loads(capsys.readouterr().out)
-    assert measured["overall"]["rows"] == 60
-    assert {p.name for p in (home / "figures").iterdir()} == {"report.html", "report.json"}
-    assert main(["compare", "a", "b", "new.jsonl", *tiny]) == 0
-    assert json.loads(capsys.readouterr().out)["verdict"]
-    for arguments, message in (
-        (["evaluate", "c", "new.jsonl"], "no pack 'c'"),
-        (["evaluate", "a", "nowhere.jsonl"], "there is no file 'nowhere.jsonl'"),
-        (["evaluate", "a", "new.jsonl", "--split", "dev"], "no rows of the split 'dev'"),
-        (["evaluate", "a", "new.jsonl", "--label", "lab"], "'lab'"),
-        (["compare", "a", "c", "new.jsonl"], "no pack 'c'"),
-        (["evaluate", "spam", "new.jsonl"], "made for encoder"),
-    ):
-        assert main([*arguments, *tiny]) == 2
-        said = capsys.readouterr()
-        assert message in said.err
-        assert said.out == ""
-        assert all(line.startswith("doorman: ") for line in said.err.splitlines())
+def test_the_cases_of_a_slice_that_fail_are_named(home: Path) -> None:
+    cases = [{"text": text_of("garden", n), "label": "travel"} for n in range(900, 912)]
+    unwanted = {"text": text_of("kitchen", 900), "not": "kitchen"}
+    task = write_task(home, rows_of(40), slices={"s": [unwanted, *cases]})
+    drawn = terminal("train", "task.yaml", "-o", "pack", *OPTIONS, cwd=home)
+    lines = task.read_text().splitlines()
+    number = next(n for n, line in enumerate(lines, 1) if cases[0]["text"][:30] in line)
+    assert "slice s: 0 of 13 pass" in drawn
+    assert f"  task.yaml:{number}: expected travel, said garden" in drawn
+    assert drawn.count(": expected ") == 10
+    assert "  and 3 more; --json lists them all" in drawn
+    write_task(home, rows_of(40), slices={"s": [unwanted]})
+    drawn = terminal("train", "task.yaml", "-o", "pack", *OPTIONS, cwd=home)
+    assert ": expected not kitchen, said kitchen" in drawn
 
 
 # -- chat models ----------------------------------------------------------------------------------
@@ -242,7 +232,8 @@ LABELS = {
     "refund": {"description": "wants money back", "near_misses": ["How do returns work?"]},
     "prize": "promises a prize",
 }
-SYNTH = {"labels": LABELS, "synthesize": {"model": "openai/test", "per_label": 12, "batch": 6}}
+WRITE = {"model": "openai/test", "per_label": 12, "batch": 6}
+SYNTH = {"labels": LABELS, "synthesize": WRITE}
 
 
 def test_rows_that_a_model_writes_lie_beside_the_pack_and_are_paid_once(
@@ -267,6 +258,15 @@ def test_rows_that_a_model_writes_lie_beside_the_pack_and_are_paid_once(
     assert again["hash"] == made["hash"]
 
 
+def test_what_is_new_on_a_bill_and_what_is_not(home: Path, server: ScriptedLlm) -> None:
+    priced = {**WRITE, "model": "openai/gpt-4o-mini"}
+    write_task(home, name="tickets", labels=LABELS, synthesize=priced)
+    drawn = terminal("train", "task.yaml", "-o", "pack", *SHIPPED, cwd=home)
+    assert f"synthesize: {server.count()} calls, " in drawn
+    drawn = terminal("train", "task.yaml", "-o", "pack", *SHIPPED, cwd=home)
+    assert re.search(r"synthesize: 0 new calls, 0\.\d{4} dollars in all", drawn)
+
+
 def kind(pack: Path) -> str:
     return str(json.loads((pack / "manifest.json").read_text())["kind"])
 
@@ -287,6 +287,27 @@ def test_a_run_that_fails_keeps_what_is_paid_for(
     assert main(["train", "task.yaml", "-o", "pack", *SHIPPED]) == 0
     prompts = [asked.prompt for asked in server.asked if asked.kind == "write"]
     assert len(set(prompts)) == len(prompts)
+
+
+def test_without_a_key_nothing_is_called_and_the_variable_is_named(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_task(home, name="tickets", **SYNTH)
+    assert main(["train", "task.yaml", "-o", "pack", *OPTIONS]) == 2
+    said = capsys.readouterr().err
+    assert "openai/test: there is no key for the provider; set OPENAI_API_KEY" in said
+    assert len(said.splitlines()) == 1
+    assert not (home / "pack").exists()
+
+
+def test_a_run_that_is_paid_for_needs_no_key(
+    home: Path, server: ScriptedLlm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_task(home, name="tickets", **SYNTH)
+    assert main(["train", "task.yaml", "-o", "pack", *SHIPPED]) == 0
+    for name in ("DOORMAN_LLM_API_BASE", "DOORMAN_LLM_API_KEY"):
+        monkeypatch.delenv(name)
+    assert main(["train", "task.yaml", "-o", "pack", *SHIPPED]) == 0
 
 
 def test_a_model_that_nobody_knows(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -372,11 +393,3 @@ def test_moderations_need_an_endpoint(
     assert main(["train", "task.yaml", *OPTIONS]) == 2
     assert "moderations needs its address; write endpoint:" in capsys.readouterr().err
     assert server.count() == 0
-
-
-def test_spans_can_be_evaluated(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    task = write_task(home, span_rows(60), kind="spans", labels=["plant", "day"])
-    train(task, home / "pack", options(home))
-    assert main(["evaluate", "pack", "rows.jsonl", "--encoder", str(TINY)]) == 0
-    assert json.loads(capsys.readouterr().out)
-    assert text_of("garden", 1)

@@ -9,6 +9,8 @@ from types import ModuleType
 import pytest
 
 from classifiers.pii_detectors import LABELS
+from classifiers.training.recipes import RECIPES
+from classifiers.training.recipes.descriptions import LABELS as DESCRIBED
 from proxy.errors import CODES, ERRORS
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -22,6 +24,7 @@ TABLES = (
     "rule_error",
     "pii",
     "grades",
+    "task",
 )
 
 
@@ -51,12 +54,18 @@ def test_every_code_and_label_is_there(generate: ModuleType) -> None:
     assert all(f"| `{label}` |" in generate.pii() for label in LABELS)
 
 
+def test_every_label_of_a_shipped_pack_is_described_in_its_order() -> None:
+    described = {name: tuple(own) for name, own in DESCRIBED.items()}
+    assert described == {name: recipe.labels for name, recipe in RECIPES.items()}
+    assert all(what.endswith(".") for own in DESCRIBED.values() for what in own.values())
+
+
 def test_python_is_translated_to_json(generate: ModuleType) -> None:
     assert "None" not in generate.record()
     assert "null if it was not called" in generate.record()
 
 
-@pytest.mark.parametrize("name", ["policies.md", "reference.md"])
+@pytest.mark.parametrize("name", ["policies.md", "reference.md", "training.md"])
 def test_every_generated_part_is_used(name: str) -> None:
     text = (DOCS / name).read_text("utf-8")
     assert "_generate." in text

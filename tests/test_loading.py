@@ -18,6 +18,9 @@ from classifiers.encoder import Encoded, Encoder
 from classifiers.loading import kind_of, load_packs
 from classifiers.packs import PackError, write_manifest
 from classifiers.types import Batch
+from proxy.config import ClassifiersConfig
+from proxy.loading import load_classifiers
+from proxy.yaml_source import ConfigError
 
 TEXTS = [text_of("garden", 5), "my aunt likes her tulips on Friday", "x"]
 
@@ -119,6 +122,25 @@ def test_what_is_no_classifier_is_refused(tmp_path: Path) -> None:
         (tmp_path / "manifest.json").write_text(content)
         with pytest.raises(PackError, match="rebuild the pack"):
             kind_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("shipped", "own", "words"),
+    [
+        (("spam",), "spam", ["leave it out of classifiers.shipped", "--update --name"]),
+        ((), "spam", ["two are named 'spam'; rename one", "--update --name"]),
+    ],
+)
+def test_two_of_one_name_are_refused_with_the_ways_out(
+    tmp_path: Path, shipped: tuple[str, ...], own: str, words: list[str]
+) -> None:
+    patterns = [{"name": own, "patterns": [{"label": "X", "keywords": ["x"]}]}]
+    twice = patterns if shipped else patterns * 2
+    config = ClassifiersConfig.model_validate({"shipped": list(shipped), "patterns": twice})
+    with pytest.raises(ConfigError) as caught:
+        load_classifiers(config)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+    assert ("classifiers.shipped" in str(caught.value)) is bool(shipped)
 
 
 def test_no_packs_at_all() -> None:

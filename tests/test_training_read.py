@@ -12,7 +12,14 @@ from typing import Any
 
 import pytest
 
-from classifiers.training.read import FileReport, RawRow, read_data, read_task, read_texts
+from classifiers.training.read import (
+    FileReport,
+    RawRow,
+    ReadReport,
+    read_data,
+    read_task,
+    read_texts,
+)
 from classifiers.training.tables import DataError, detect_encoding
 from classifiers.training.task import Task, make_task
 
@@ -235,8 +242,9 @@ SKIPPED = [
 def test_a_broken_row_is_skipped_and_named(tmp_path: Path, line: bytes, reason: str) -> None:
     rows, report = read(tmp_path, GOOD + "naïve,refund\r\n".encode() + line)
     assert len(rows) == 31
-    assert len(report.places) == 1
-    assert report.places[0].startswith(f"{tmp_path / 'a.csv'}:33: {reason}")
+    (warning,) = ReadReport([report]).warnings()
+    assert f"{tmp_path / 'a.csv'}:33: {reason}" in warning
+    assert len([*report.places, *report.first]) == 1
     assert report.skipped.total() == line.count(b"\n")
     json.dumps(report.as_json())
 
@@ -278,6 +286,13 @@ def test_a_file_that_cannot_be_used_is_refused(
         read(tmp_path, content, name)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_an_unknown_label_is_found_where_it_first_stands(tmp_path: Path) -> None:
+    lines = [f"text {n},odd {n}\n" for n in range(15)] + ["one,refnd\n", "two,refnd\n"]
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, GOOD + "".join(lines).encode())
+    assert f"a.csv:{32 + 15}: unknown label 'refnd' in 2 rows; did you mean" in str(caught.value)
 
 
 def test_a_column_that_does_not_exist_is_refused(tmp_path: Path) -> None:

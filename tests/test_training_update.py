@@ -31,9 +31,11 @@ from classifiers.loading import load_packs
 from classifiers.packs import PackError, read_pack, read_tensors
 from classifiers.training.corrections import read_corrections
 from classifiers.training.data import Row
+from classifiers.training.evaluate import judge_slice, score
 from classifiers.training.features import FeatureCache
 from classifiers.training.pack import finish, manifest_of
 from classifiers.training.replay import CORRECTED, REPLAY
+from classifiers.training.slices import passed, read_slices
 from classifiers.training.tables import DataError
 from classifiers.training.train import train
 from classifiers.training.update import GotWorse, Update, update
@@ -286,6 +288,51 @@ def test_what_is_no_pack_is_refused(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "fix.jsonl", [{"text": "x", "label": "garden"}])
     with pytest.raises(PackError, match="no pack is there; --update names the folder of one"):
         read_corrections(tmp_path / "fix.jsonl", tmp_path / "nothing")
+
+
+def test_a_corrected_pack_may_have_another_name(home: Path) -> None:
+    rows = [{"text": NEW[0], "label": "travel"}]
+    given = read_corrections(write_jsonl(home / "fix.jsonl", rows), home / "pack")
+    with FeatureCache(Encoder(TINY), home / "cache") as cache:
+        update(home / "pack", given, Encoder(TINY), cache, home / "new", name="hobby-2")
+    assert read_pack(home / "new", kind="head")["name"] == "hobby-2"
+    assert read_pack(home / "pack", kind="head")["name"] == "hobby"
+    assert (home / "new" / "README.md").read_text().startswith("# hobby-2\n")
+    both = load_packs([home / "pack", home / "new"], Encoder(TINY))
+    assert [one.name for one in both] == ["hobby", "hobby-2"]
+    before = contents(home / "pack")
+    with pytest.raises(ValueError, match="the name of a pack is 'a b'; use up to 64 letters"):
+        update(home / "pack", given, Encoder(TINY), cache, name="a b")
+    assert contents(home / "pack") == before
+
+
+def test_slices_are_judged_as_training_judges_them(tmp_path: Path) -> None:
+    # So high a threshold that the best label is under it: training says that the case passes.
+    run(tmp_path, rows_of(40), slices=SLICES)
+    manifest = manifest_of(tmp_path / "pack")
+    points = manifest["operating_points"]
+    for label in ("garden", "kitchen", "travel"):
+        points[label]["threshold"] = 0.9999
+    finish(tmp_path / "pack", manifest)
+    (own,) = load_packs([tmp_path / "pack"], Encoder(TINY))
+    told = {}
+    for name, cases in SLICES.items():
+        rows = [
+            Row(case["text"], frozenset({case["label"]} if "label" in case else ()),
+                None if "label" in case else frozenset({case["not"]}))
+            for case in cases
+        ]  # fmt: skip
+        labels = ("garden", "kitchen", "travel")
+        cuts = own.thresholds(labels, OperatingPoint())
+        scores = score(own, [row.text for row in rows], labels)
+        assert (scores < 0.9999).all()
+        judged = judge_slice(name, rows, scores, labels, "one_of", cuts)
+        told[name] = (judged.passed, len(rows))
+    assert (
+        told
+        == passed(own, read_slices(tmp_path / "pack"))
+        == {"must hold": (4, 4), "must not": (3, 3)}
+    )
 
 
 def test_the_target_may_not_be_a_folder_with_other_files(home: Path) -> None:

@@ -34,7 +34,6 @@ SPLIT_WORDS: dict[str, Split] = {
 }  # fmt: skip
 MOST_SOURCES = 20
 """A column named ``source`` with more values in its first rows names no data sets."""
-ANY_OF = "kind: any_of allows that"
 YES = frozenset({"1", "true", "yes", "y", "1.0"})
 NO = frozenset({"0", "false", "no", "n", "0.0", ""})
 _FOUND = 0.5
@@ -76,12 +75,15 @@ class LabelReader:
         kind: its kind.
         none: words for none of the labels.
         label_map: labels of the file to those of the task, None for none of them.
+        command: the columns are named by options of a command, not by keys of a task file, and
+            messages say so.
     """
 
     labels: tuple[str, ...]
     kind: Kind
     none: tuple[str, ...] = ("none",)
     label_map: Mapping[str, str | None] = field(default_factory=dict)
+    command: bool = False
     _known: dict[str, str | None] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -106,8 +108,17 @@ class LabelReader:
             if not labels:
                 return None
             if len(labels) > 1:
-                raise UnusableCell(f"{len(labels)} labels ({ANY_OF})")
+                raise UnusableCell(self.not_one(len(labels)))
         return labels
+
+    def not_one(self, count: int) -> str:
+        """What is wrong with a cell of so many labels where a text has one."""
+        how = "a text of this pack has one" if self.command else "kind: any_of allows that"
+        return f"{count or 'no'} label{'s' if count > 1 else ''} ({how})"
+
+    def key(self, name: str) -> str:
+        """How a user names a column: ``label:`` in a task, ``--label`` for a command."""
+        return f"--{name}" if self.command else f"{name}:"
 
     def words(self, value: Any) -> list[str]:
         """The parts of a cell, as they are written."""
@@ -229,27 +240,28 @@ def find_columns(
         DataError: a column that is named does not exist, or none can be recognised.
     """
     if not isinstance(texts, Data) or reader is None:
-        text = _named(table, texts.text, "text") or _text_column(table, ())
+        text = _named(table, texts.text, "text:") or _text_column(table, (), "text:")
         return Columns(text, source=_source_column(table, texts))
-    label = _named(table, texts.label, "label")
-    spans = _named(table, texts.spans, "spans")
-    flags = tuple(_named(table, column, "labels") for column in texts.labels)
+    label = _named(table, texts.label, reader.key("label"))
+    spans = _named(table, texts.spans, reader.key("spans"))
+    flags = tuple(_named(table, column, "labels:") for column in texts.labels)
     if len(flags) == 1:
         label, flags = flags[0], ()
     for column in flags:
         if label_key(column) not in map(label_key, reader.labels):
             hint = did_you_mean(column, reader.labels, "labels")
             raise DataError(f"{table.path}:1: the column {column!r} is no label; {hint}")
-    text = _named(table, texts.text, "text")
+    text = _named(table, texts.text, reader.key("text"))
     if kind == "spans":
-        spans = spans or _by_name(table, SPAN_NAMES, {text}) or _no_column(table, "spans")
+        spans = spans or _by_name(table, SPAN_NAMES, {text})
+        spans = spans or _no_column(table, "spans", reader.key("spans"))
         label = ""
     elif not label and not flags:
         label, flags = _label_column(table, reader, text)
-    text = text or _text_column(table, {label, spans, *flags})
+    text = text or _text_column(table, {label, spans, *flags}, reader.key("text"))
     return Columns(
         text, label, flags, spans, _source_column(table, texts), _split_column(table, texts),
-        _named(table, texts.group, "group"),
+        _named(table, texts.group, "group:"),
     )  # fmt: skip
 
 
@@ -263,7 +275,7 @@ def _named(table: Table, column: str | None, key: str) -> str:
     hint = did_you_mean(column, table.columns, "columns")
     if not table.header:
         hint = "the first line names no columns, write their numbers, '1' for the first"
-    raise DataError(f"{table.path}:1: no column {column!r} ({key}:); {hint}")
+    raise DataError(f"{table.path}:1: no column {column!r} ({key}); {hint}")
 
 
 def _source_column(table: Table, texts: Texts) -> str:
@@ -275,7 +287,7 @@ def _source_column(table: Table, texts: Texts) -> str:
 
 def _split_column(table: Table, data: Data) -> str:
     if data.split is not None:
-        return "" if data.split in SPLITS else _named(table, data.split, "split")
+        return "" if data.split in SPLITS else _named(table, data.split, "split:")
     words = {as_text(record.values.get("split")).strip().casefold() for record in table.sample}
     return "split" if words - {""} and words <= {"", *SPLIT_WORDS} else ""
 
@@ -285,7 +297,7 @@ def _by_name(table: Table, names: Sequence[str], without: Collection[str]) -> st
     return next((found[name] for name in names if name in found), "")
 
 
-def _text_column(table: Table, without: Collection[str]) -> str:
+def _text_column(table: Table, without: Collection[str], key: str) -> str:
     if found := _by_name(table, TEXT_NAMES, without):
         return found
     lengths = {
@@ -296,7 +308,7 @@ def _text_column(table: Table, without: Collection[str]) -> str:
         if column not in without
     }  # fmt: skip
     best = max(lengths, key=lambda column: lengths[column], default="")
-    return best if best and lengths[best] else _no_column(table, "text")
+    return best if best and lengths[best] else _no_column(table, "text", key)
 
 
 def _label_column(table: Table, reader: LabelReader, text: str) -> tuple[str, tuple[str, ...]]:
@@ -314,7 +326,7 @@ def _label_column(table: Table, reader: LabelReader, text: str) -> tuple[str, tu
     names = ", ".join(reader.labels[:10])
     columns = ", ".join(table.columns)
     raise DataError(
-        f"{table.path}:1: no column holds the labels ({names}); name it with label:. "
+        f"{table.path}:1: no column holds the labels ({names}); name it with {reader.key('label')}. "
         f"Columns are: {columns}"
     )
 
@@ -328,8 +340,8 @@ def _known_share(sample: Sequence[Record], column: str, reader: LabelReader) -> 
     return sum(map(reader.knows, cells)) / len(cells) if cells else 0.0
 
 
-def _no_column(table: Table, key: str) -> str:
+def _no_column(table: Table, what: str, key: str) -> str:
     columns = ", ".join(table.columns)
     raise DataError(
-        f"{table.path}:1: no column holds the {key}; name it with {key}:. Columns are: {columns}"
+        f"{table.path}:1: no column holds the {what}; name it with {key}. Columns are: {columns}"
     )

@@ -15,7 +15,7 @@ from classifiers.training.evaluation import Evaluation, Slice
 from classifiers.training.fit import truth_table
 from classifiers.training.metrics import Scores, Truth
 from classifiers.training.robustness import robustness
-from classifiers.types import Batch, Classifier, OperatingPoint
+from classifiers.types import Batch, Classifier, OperatingPoint, Prediction
 
 HARDEST = 20
 """So many mistakes are listed."""
@@ -214,10 +214,17 @@ def score(
     scores = np.zeros((len(texts), len(columns)))
     for first in range(0, len(texts), batch):
         found = classifier.predict(Batch(texts[first : first + batch]))
-        for index, predictions in enumerate(found, start=first):
-            for one in predictions:
-                if (column := columns.get(one.label)) is not None:
-                    scores[index, column] = max(scores[index, column], one.score)
+        scores[first : first + batch] = scores_of(found, columns)
+    return scores
+
+
+def scores_of(found: Sequence[Sequence[Prediction]], columns: Mapping[str, int]) -> Scores:
+    """The same of what was predicted: ``columns`` is label -> column."""
+    scores = np.zeros((len(found), len(columns)))
+    for index, predictions in enumerate(found):
+        for one in predictions:
+            if (column := columns.get(one.label)) is not None:
+                scores[index, column] = max(scores[index, column], one.score)
     return scores
 
 
@@ -231,7 +238,7 @@ def judge_slice(
     *,
     with_texts: bool = False,
 ) -> Slice:
-    """Which of the named cases pass: all known labels decided right.
+    """Which of the named cases pass, by :func:`classifiers.training.metrics.right_rows`.
 
     Raises:
         ValueError: as :func:`evaluate`.

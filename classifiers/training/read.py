@@ -10,7 +10,6 @@ from typing import Any
 
 from classifiers.faults import did_you_mean
 from classifiers.training.columns import (
-    ANY_OF,
     NO,
     SPLIT_WORDS,
     YES,
@@ -33,7 +32,7 @@ MOST_BAD = 1_000
 """Rows of one file that may be skipped."""
 MOST_BAD_SHARE = 0.2
 PLACES = 10
-"""Places of skipped rows that a report names."""
+"""Reasons for skipped rows that a report names, each with the place of the first row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +66,12 @@ class FileReport:
         rows: that the file has.
         used: that were read from it.
         skipped: rows that cannot be read, by reason.
-        places: the first of them, ``file:line: reason``.
+        places: the first row for each of the first reasons, ``file:line: reason``; not for unknown
+            labels.
         left_out: rows whose label is mapped to none in a one_of task.
         respelled: rows whose labels differ from the task's in case or spaces.
         unknown: labels that the task does not have, and rows with them.
+        first: ``file:line`` of the first row with each of them.
         cut: texts were read up to the limit, and no further.
     """
 
@@ -86,6 +87,7 @@ class FileReport:
     left_out: int = 0
     respelled: int = 0
     unknown: Counter[str] = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
     cut: bool = False
 
     def as_json(self) -> dict[str, Any]:
@@ -125,11 +127,14 @@ class ReadReport:
         return found
 
 
-def read_task(task: Task) -> tuple[list[RawRow], ReadReport]:
+def read_task(task: Task, *, command: bool = False) -> tuple[list[RawRow], ReadReport]:
     """All rows of a task's data files, in their order.
 
     Of more than ``task.max_rows`` rows the first ones of each label are kept: as many as go into the
     limit if it is shared out evenly, so that labels with few rows keep all of theirs.
+
+    Args:
+        command: see :class:`LabelReader`.
 
     Raises:
         DataError: a file cannot be used.
@@ -137,25 +142,28 @@ def read_task(task: Task) -> tuple[list[RawRow], ReadReport]:
     report = ReadReport()
     kept = _Kept(task.max_rows)
     for data in task.data:
-        for row in read_data(data, task, report.files):
+        for row in read_data(data, task, report.files, command=command):
             kept.add(row)
     rows = kept.rows()
     report.rows, report.capped = len(rows), kept.dropped
     return rows, report
 
 
-def read_data(data: Data, task: Task, reports: list[FileReport]) -> Iterator[RawRow]:
+def read_data(
+    data: Data, task: Task, reports: list[FileReport], *, command: bool = False
+) -> Iterator[RawRow]:
     """Rows of one file, one by one.
 
     Args:
         data: the file.
         task: whose labels its labels are.
         reports: the file's report is appended; it is complete when the last row has been read.
+        command: see :class:`LabelReader`.
 
     Raises:
         DataError: the file cannot be used, or too many of its rows cannot.
     """
-    reader = LabelReader(task.label_names, task.kind, task.none_label, data.label_map)
+    reader = LabelReader(task.label_names, task.kind, task.none_label, data.label_map, command)
     table = open_table(data, header_test(data, reader))
     columns = find_columns(table, data, reader, task.kind)
     flags = {column: next(n for n in reader.labels if label_key(n) == label_key(column))
@@ -173,14 +181,14 @@ def read_data(data: Data, task: Task, reports: list[FileReport]) -> Iterator[Raw
         elif flags:
             labels = frozenset(n for c, n in flags.items() if _flag(values.get(c), c))
             if task.kind == "one_of" and len(labels) != 1:
-                raise UnusableCell(f"{len(labels)} labels ({ANY_OF})")
+                raise UnusableCell(reader.not_one(len(labels)))
         else:
             cell = values.get(columns.label)
             labels = reader(cell)
             report.respelled += reader.changed(cell)
         if labels is None:
             if not reader.words(values.get(columns.label)):
-                raise UnusableCell(f"no label ({ANY_OF})")
+                raise UnusableCell(reader.not_one(0))
             report.left_out += 1
             return None
         return RawRow(
@@ -219,14 +227,12 @@ def _read(
         report.rows += record.lines if isinstance(record, Bad) else 1
         place = f"{table.path}:{record.line}"
         if isinstance(record, Bad):
-            _skip(report, record.reason, place, reader, record.lines)
+            _skip(report, UnusableCell(record.reason), place, reader, record.lines)
             continue
         try:
             row = read(record, place)
         except UnusableCell as error:
-            if isinstance(error, UnknownLabelCell):
-                report.unknown[error.label] += 1
-            _skip(report, str(error), place, reader)
+            _skip(report, error, place, reader)
             continue
         if row is not None:
             report.used += 1
@@ -236,11 +242,15 @@ def _read(
 
 
 def _skip(
-    report: FileReport, reason: str, place: str, reader: LabelReader | None, lines: int = 1
+    report: FileReport, error: UnusableCell, place: str, reader: LabelReader | None, lines: int = 1
 ) -> None:
-    report.skipped[reason] += lines
-    if len(report.places) < PLACES:
+    reason = str(error)
+    if isinstance(error, UnknownLabelCell):
+        report.unknown[error.label] += lines
+        report.first.setdefault(error.label, place)
+    elif reason not in report.skipped and len(report.places) < PLACES:
         report.places.append(f"{place}: {reason}")
+    report.skipped[reason] += lines
     if sum(report.skipped.values()) > MOST_BAD:
         raise _too_many(report, reader)
 
@@ -248,32 +258,32 @@ def _skip(
 def _too_many(report: FileReport, reader: LabelReader | None) -> DataError:
     count = sum(report.skipped.values())
     lines = [f"{report.path}:1: {count:,} of {report.rows:,} rows cannot be used; mend the file"]
-    lines += _unknown(report, reader.labels if reader else ())
-    lines += [place for place in report.places if "unknown label" not in place]
-    return DataError("\n".join(lines))
+    if reader is not None:
+        lines += _unknown(report, reader)
+    return DataError("\n".join(lines + report.places))
 
 
-def _unknown(report: FileReport, labels: tuple[str, ...]) -> list[str]:
-    first: dict[str, str] = {}
-    for place in report.places:
-        where, _, reason = place.partition(": ")
-        first.setdefault(reason, where)
+def _unknown(report: FileReport, reader: LabelReader) -> list[str]:
     found = []
+    other = "take these rows out" if reader.command else "add a label_map:"
     for label, count in report.unknown.most_common(PLACES):
-        where = first.get(str(UnknownLabelCell(label)), f"{report.path}:1")
         rows = f"{count:,} row{'s' if count > 1 else ''}"
-        hint = did_you_mean(label, labels, "labels") if labels else ""
-        found.append(f"{where}: unknown label {label!r} in {rows}; {hint} (or add a label_map:)")
+        hint = did_you_mean(label, reader.labels, "labels")
+        found.append(
+            f"{report.first[label]}: unknown label {label!r} in {rows}; {hint} (or {other})"
+        )
     return found
 
 
 def _file_warnings(file: FileReport) -> list[str]:
     found = []
     if count := sum(file.skipped.values()):
-        found.append(f"{file.path}: {count:,} of {file.rows:,} rows skipped; the first: "
-                     f"{'; '.join(file.places)}")  # fmt: skip
-    for label, count in file.unknown.most_common(PLACES):
-        found.append(f"{file.path}: unknown label {label!r} in {count:,} rows, which were skipped")
+        unknown = [
+            f"{file.first[label]}: unknown label {label!r} in {rows:,} row{'s' if rows > 1 else ''}"
+            for label, rows in file.unknown.most_common(PLACES)
+        ]
+        told = "; ".join([*unknown, *file.places])
+        found.append(f"{file.path}: {count:,} of {file.rows:,} rows skipped: {told}")
     if file.cut:
         found.append(f"{file.path}: the first {file.used:,} texts were read; they are enough")
     if file.left_out:

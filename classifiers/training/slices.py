@@ -8,7 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from classifiers.packs import PackError
+from classifiers.training.evaluate import scores_of, task_labels
+from classifiers.training.metrics import right_rows
 from classifiers.types import Batch, Classifier, OperatingPoint
 
 SLICES = "slices.json"
@@ -16,7 +21,8 @@ SLICES = "slices.json"
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One case: the labels that must match at the default points, and those that must not.
+    """One case: the labels that must match, and those that must not. In a pack of kind one_of the best
+    label matches.
 
     An empty ``labels`` with an empty ``without`` says that no label at all may match.
     """
@@ -69,30 +75,31 @@ def batches_of(slices: Slices) -> dict[str, Batch]:
 def passed(
     classifier: Classifier, slices: Slices, batches: Mapping[str, Batch] | None = None
 ) -> dict[str, tuple[int, int]]:
-    """How many cases of each slice hold: name -> (held, all).
+    """How many cases of each slice hold, by :func:`classifiers.training.metrics.right_rows`, at the
+    default thresholds: name -> (held, all).
 
     Args:
         batches: from :func:`batches_of`; by default made anew.
     """
     batches = batches_of(slices) if batches is None else batches
-    cuts = classifier.thresholds(classifier.labels, OperatingPoint())
+    labels = task_labels(classifier)
+    columns = {label: at for at, label in enumerate(labels)}
+    cuts = classifier.thresholds(labels, OperatingPoint())
+    floors = np.asarray([cuts[label] for label in labels])
+    decision = "one_of" if classifier.kind == "one_of" else "any_of"
     found: dict[str, tuple[int, int]] = {}
     for name, points in slices.items():
         if not points:
             continue
-        predictions = classifier.predict(batches[name])
-        held = 0
-        for point, own in zip(points, predictions, strict=True):
-            scores: dict[str, float] = {}
-            for p in own:
-                scores[p.label] = max(p.score, scores.get(p.label, 0.0))
-            held += holds(point, {k for k, v in scores.items() if v >= cuts[k]})
-        found[name] = (held, len(points))
+        scores = scores_of(classifier.predict(batches[name]), columns)
+        truth = np.stack([_truth(point, labels) for point in points])
+        right = right_rows(scores, truth, scores >= floors, decision)
+        found[name] = (int(right.sum()), len(points))
     return found
 
 
-def holds(point: Point, matched: set[str]) -> bool:
-    """Whether a case is met by the labels that matched."""
-    if not point.labels and not point.without:
-        return not matched
-    return matched.issuperset(point.labels) and matched.isdisjoint(point.without)
+def _truth(point: Point, labels: Sequence[str]) -> npt.NDArray[np.int8]:
+    """``[labels]`` as in :func:`classifiers.training.fit.truth_table`."""
+    nothing = not point.labels and not point.without
+    said = [1 if n in point.labels else 0 if nothing or n in point.without else -1 for n in labels]
+    return np.asarray(said, dtype=np.int8)

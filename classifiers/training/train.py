@@ -75,13 +75,15 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """As plain values; the figures stand in the pack's report.json."""
+        figures = {} if self.evaluation is None else self.evaluation.to_json()
         return {
             "pack": str(self.folder),
             "name": self.name,
             "method": self.method,
             "reason": self.reason,
             "rows": dict(self.rows),
-            "overall": None if self.evaluation is None else self.evaluation.to_json()["overall"],
+            "overall": figures.get("overall"),
+            "slices": figures.get("slices", []),
             "cleanup": self.cleanup.as_json(),
             "warnings": list(self.warnings),
             "bills": dict(self.bills),
@@ -154,16 +156,16 @@ def _trained(
     target = Path(target)
     check_target(target)
     encoder = Encoder(options.encoder, threads=options.threads)
-    cache = FeatureCache(encoder, options.cache)
     options.say("reading the data")
     place = target.resolve()
     beside = place.with_name(f"{place.name}.rows")
-    gathered = gather(task, encoder, cache, beside, options.helpers)
-    with scratch_beside(place) as scratch:
-        made = scratch / "pack"
-        line = _Line(task, gathered, encoder, cache, scratch, options)
-        report = line.spans(made) if task.kind == "spans" else line.texts(made)
-        replace_folder(made, place)
+    with FeatureCache(encoder, options.cache) as cache:
+        gathered = gather(task, encoder, cache, beside, options.helpers)
+        with scratch_beside(place) as scratch:
+            made = scratch / "pack"
+            line = _Line(task, gathered, encoder, cache, scratch, options)
+            report = line.spans(made) if task.kind == "spans" else line.texts(made)
+            replace_folder(made, place)
     return replace(report, folder=target, seconds=time.perf_counter() - started)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from classifiers.training.windows import make_windows
 from classifiers.training.workplace import scratch_beside
 from classifiers.types import Kind
 from classifiers.views import Reader
+from classifiers.written import name_of
 
 Wide = npt.NDArray[np.float64]
 WEIGHTS = (1.0, 3.0, 10.0, 30.0, 100.0)
@@ -106,6 +108,7 @@ def update(
     target: Path | None = None,
     *,
     force: bool = False,
+    name: str | None = None,
 ) -> Update:
     """Write a corrected pack.
 
@@ -116,25 +119,29 @@ def update(
         cache: of the shared encoder's features.
         target: the corrected pack; by default it takes the place of the old one.
         force: write it even if a slice gets worse.
+        name: what the corrected pack is called; by default as the old one.
 
     Raises:
         PackError: the pack cannot be corrected.
         GotWorse: a slice got worse and ``force`` is not set; nothing was written.
         FileExistsError: the target is a file, or a folder with other files.
-        ValueError: there is no correction.
+        ValueError: there is no correction, or no pack can have that name.
     """
     if not rows:
         raise ValueError(
             'there are no corrections; give rows such as {"text": "...", "label": "..."}'
         )
+    if name is not None:
+        name_of("the name of a pack")(name)
     correctable(pack)
     target = target or pack
     check_target(target)
-    if (pack / PRIVATE).is_dir():
-        encoder = Encoder(pack / PRIVATE)
-        cache = FeatureCache(encoder, cache.folder)
-    subject = _Subject(pack, encoder)
-    given = subject.points_of(rows, cache)
+    with ExitStack() as stack:
+        if (pack / PRIVATE).is_dir():
+            encoder = Encoder(pack / PRIVATE)
+            cache = stack.enter_context(FeatureCache(encoder, cache.folder))
+        subject = _Subject(pack, encoder, name)
+        given = subject.points_of(rows, cache)
     subject.believe(given)
     place = target.resolve()
     with scratch_beside(place) as scratch:
@@ -163,7 +170,7 @@ def update(
 class _Subject:
     """The pack that is corrected."""
 
-    def __init__(self, pack: Path, encoder: Encoder) -> None:
+    def __init__(self, pack: Path, encoder: Encoder, name: str | None) -> None:
         manifest = correctable(pack)
         if REPLAY not in manifest["files"]:
             raise PackError(
@@ -174,6 +181,8 @@ class _Subject:
         self.encoder = encoder
         self.hash = str(manifest["hash"])
         self.manifest = manifest_of(pack)
+        if name is not None:
+            self.manifest["name"] = name
         self.labels: tuple[str, ...] = tuple(manifest["labels"])
         self.decision: Kind = manifest["decision"]
         self.head = read_tensors(pack / "head.safetensors")

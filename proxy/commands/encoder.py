@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import re
 import sys
@@ -17,6 +18,22 @@ if TYPE_CHECKING:
 
 EXTRA = "python -m pip install 'doorman[train]'"
 UNKNOWN = "not stated"
+GENERIC = frozenset(
+    {
+        "model",
+        "models",
+        "onnx",
+        "encoder",
+        "checkpoint",
+        "final",
+        "best",
+        "output",
+        "snapshot",
+        "home",
+    }
+    | {"tmp", "transformer", "0_transformer", "pytorch", "data"}
+)
+"""Folders that are called so in any export; they do not say which encoder it is."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +73,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="tokens from one window to the next (default: 64)",
     )
-    parser.add_argument("--name", help="name of the pack (default: the encoder's)")
+    parser.add_argument("--name", help="name of the pack (default: the encoder's, from its path)")
     parser.add_argument(
         "--licence", default=UNKNOWN, metavar="SPDX", help="licence of the weights (%(default)s)"
     )
@@ -75,12 +92,29 @@ def run(options: argparse.Namespace) -> int:
         import transformers  # noqa: F401
     except ImportError as error:
         raise CommandError(f"{error.name} is not installed; run: {EXTRA}") from None
-    name = options.name or Path(options.source.rstrip("/")).name or "encoder"
+    name = options.name or name_of(options.source)
     target: Path = options.output or Path(re.sub(r"[^\w.-]+", "-", name))
     _writable(target)
     result = _export(options, name, target)
     emit(options, result, lambda console: _render(console, target, result))
     return 0
+
+
+def name_of(source: str) -> str:
+    """What an encoder is called: the last part of its path that says something, else what its config
+    says it was made from, else the first folder above that says something."""
+    config: Any = None
+    with contextlib.suppress(OSError, ValueError):
+        config = json.loads(Path(source, "config.json").read_text("utf-8"))
+    origin = config.get("_name_or_path") if isinstance(config, dict) else None
+    ways = [source, origin if isinstance(origin, str) else ""]
+    if Path(source).exists():
+        ways.append(str(Path(source).resolve()))
+    for way in ways:
+        for part in reversed(re.split(r"[/\\]", way)):
+            if part.strip(". ") and part.casefold() not in GENERIC:
+                return part
+    return "encoder"
 
 
 def _export(options: argparse.Namespace, name: str, target: Path) -> dict[str, Any]:

@@ -44,6 +44,11 @@ def data_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--text", metavar="COLUMN", help="of the texts (default: found)")
     parser.add_argument("--label", metavar="COLUMN", help="of the labels (default: found)")
+    parser.add_argument(
+        "--spans",
+        metavar="COLUMN",
+        help="of the stretches, for a pack of kind spans (default: found)",
+    )
     parser.add_argument("--split", metavar="NAME", help="only rows of this split: train, dev, test")
     parser.add_argument(
         "--encoder", type=Path, metavar="FOLDER", help="another encoder pack than the shipped one"
@@ -84,7 +89,8 @@ def read_rows(options: argparse.Namespace, classifier: Classifier) -> list[Row]:
     """The rows of all files that are asked for.
 
     Raises:
-        CommandError: there are none.
+        CommandError: there are none, or a column is named that a pack of this kind has no use for.
+        DataError: a file cannot be used.
     """
     from classifiers.training.data import Row
     from classifiers.training.evaluate import task_labels
@@ -93,8 +99,13 @@ def read_rows(options: argparse.Namespace, classifier: Classifier) -> list[Row]:
 
     labels = list(task_labels(classifier))
     columns: dict[str, Any] = {
-        key: value for key in ("text", "label") if (value := getattr(options, key))
+        key: value for key in ("text", "label", "spans") if (value := getattr(options, key))
     }
+    wrong, right = ("label", "spans") if classifier.kind == "spans" else ("spans", "label")
+    if wrong in columns:
+        raise CommandError(
+            f"--{wrong}: {classifier.name} is of kind {classifier.kind}; name the column with --{right}"
+        )
     task = make_task(
         {
             "name": "evaluation",
@@ -104,7 +115,7 @@ def read_rows(options: argparse.Namespace, classifier: Classifier) -> list[Row]:
             "max_rows": 10_000_000,
         }
     )
-    raw, report = read_task(task)
+    raw, report = read_task(task, command=True)
     for line in report.warnings():
         _note(line)
     rows = [

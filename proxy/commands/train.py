@@ -17,12 +17,15 @@ from proxy.commands.output import CommandError, emit, json_option, one_blas_thre
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from classifiers.training.evaluation import Slice
     from classifiers.training.gather import Helpers
     from classifiers.training.synthesize import Progress
     from classifiers.training.train import Report
     from classifiers.training.update import Update
 
 WORSE = 1
+CASES = 10
+"""Cases of a slice that failed, so many are listed on a terminal."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +44,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--force", action="store_true", help="with --update: also if a slice gets worse"
+    )
+    parser.add_argument(
+        "--name",
+        help="with --update: what the corrected pack is called (default: as before), to load it beside "
+        "the other",
     )
     parser.add_argument(
         "--encoder", type=Path, metavar="FOLDER", help="another encoder pack than the shipped one"
@@ -67,6 +75,8 @@ def run(options: argparse.Namespace) -> int:
         raise CommandError(f"--threads is {options.threads}; give 1 or more")
     if options.force and not options.update:
         raise CommandError("--force goes with --update; leave it out")
+    if options.name is not None and not options.update:
+        raise CommandError("--name goes with --update; write name: in the task")
     one_blas_thread()  # labels are fitted side by side
     with training_faults(), _stoppable():
         return _update(options) if options.update else _train(options)
@@ -157,9 +167,12 @@ def _update(options: argparse.Namespace) -> int:
 
     rows = read_corrections(options.task, options.update)
     encoder = Encoder(encoder_folder(options), threads=options.threads)
-    cache = FeatureCache(encoder, options.cache or CACHE)
     try:
-        done = update(options.update, rows, encoder, cache, options.output, force=options.force)
+        with FeatureCache(encoder, options.cache or CACHE) as cache:
+            done = update(
+                options.update, rows, encoder, cache, options.output,
+                force=options.force, name=options.name,
+            )  # fmt: skip
     except GotWorse as error:
         print(f"doorman: {error}", file=sys.stderr)
         return WORSE
@@ -219,7 +232,8 @@ def _render(console: Console, report: Report) -> None:
             table.add_row(escape(one.label), str(one.positives), f"{one.threshold:.3f}", *cells)
         console.print(table)
         for part in report.evaluation.slices:
-            say(f"slice {part.name}: {part.passed} of {part.passed + part.failed} pass")
+            for line in _slice(part):
+                say(line)
     for line in report.warnings:
         say(f"note: {line}")
     for what, bill in report.bills.items():
@@ -233,6 +247,16 @@ def _render(console: Console, report: Report) -> None:
     )
 
 
+def _slice(part: Slice) -> Iterator[str]:
+    """How many cases pass, and which do not."""
+    yield f"slice {part.name}: {part.passed} of {part.passed + part.failed} pass"
+    for one in part.failures[:CASES]:
+        expected = ", ".join(one.expected) or f"not {one.label}"
+        yield f"  {one.place}: expected {expected}, said {', '.join(one.said) or 'no label'}"
+    if part.failed > CASES:
+        yield f"  and {part.failed - CASES} more; --json lists them all"
+
+
 def plain(console: Console) -> Callable[[str], None]:
     """Print text as it is: labels and paths may hold what rich takes for markup."""
     return lambda line: console.print(line, markup=False, soft_wrap=True)
@@ -241,6 +265,8 @@ def plain(console: Console) -> Callable[[str], None]:
 def _bill(bill: Mapping[str, Any]) -> str:
     paid = bill["dollars"]
     price = "at an unknown price" if paid is None else f"{paid:.4f} dollars"
+    if bill.get("replayed"):  # the price is of earlier runs, too
+        return f"{bill['calls']:,} new calls, {price}{'' if paid is None else ' in all'}"
     return f"{bill['calls']:,} calls, {price}"
 
 

@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from classifiers.nearest import similarities
 from classifiers.training.data import Row
-from classifiers.training.fit import calibrate, truth_table
+from classifiers.training.fit import truth_table
 from classifiers.training.methods.base import Context, Trained, Wide
+from classifiers.training.platt import calibrate
 from classifiers.training.windows import make_windows
 from classifiers.types import Kind
 

@@ -82,8 +82,8 @@ class FinetuneMethod:
         tuned, folder = _tuned_encoder(rows, truth, held, decision, settings, context)
         context.say(f"reading {len(rows):,} texts with the tuned encoder")
         encoder = Encoder(folder, threads=context.threads)
-        cache = FeatureCache(encoder, context.scratch / "features")
-        windows = make_windows(rows, encoder, cache, context.pooling)
+        with FeatureCache(encoder, context.scratch / "features") as cache:
+            windows = make_windows(rows, encoder, cache, context.pooling)
         context.say("fitting")
         fitted = fit(
             rows,
