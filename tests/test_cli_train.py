@@ -393,3 +393,14 @@ def test_moderations_need_an_endpoint(
     assert main(["train", "task.yaml", *OPTIONS]) == 2
     assert "moderations needs its address; write endpoint:" in capsys.readouterr().err
     assert server.count() == 0
+
+
+def test_a_shipped_pack_goes_by_its_name_and_is_never_overwritten(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_jsonl(home / "more.jsonl", [{"text": "a very good day to you all", "label": "greeting"}])
+    assert main(["train", "more.jsonl", "--update", "intent"]) == 2
+    assert "intent is a shipped pack" in capsys.readouterr().err
+    told = ["-o", "mine", "--name", "my-intent", "--cache", "cache"]
+    assert main(["train", "more.jsonl", "--update", "intent", *told]) == 0
+    assert read_pack(home / "mine", kind="head")["name"] == "my-intent"

@@ -208,3 +208,10 @@ def test_a_task_can_be_made_in_python(folder: Path) -> None:
         make_task({"name": "t", "label": ["a", "b"], "data": ["rows.csv"]}, folder)
     # The examples of all labels are enough to learn from.
     make_task({"name": "t", "labels": {n: {"examples": ["x"]} for n in "ab"}})
+
+
+def test_a_data_file_in_place_of_a_task_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "corrections.jsonl"
+    path.write_text('{"text": "hello", "label": "a"}\n')
+    with pytest.raises(TaskError, match=r"corrections\.jsonl:1: this is a data file.*--update"):
+        load_task(path)

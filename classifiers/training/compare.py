@@ -24,6 +24,8 @@ RESAMPLES = 1000
 """Bootstrap resamples of an interval."""
 BLOCK = 100
 """Resamples that are drawn at a time: they cost rows x this many numbers of memory."""
+FEWEST = 10
+"""With fewer texts that only one of the two decides right, an interval of F1 alone is no proof."""
 SURE = 0.05
 """A p-value under this is called more than luck."""
 DISAGREEMENTS = 200
@@ -354,6 +356,8 @@ def _verdict(
     votes.add(int(np.sign(test.only_b - test.only_a)) if test.p < SURE else 0)
     if votes == {0}:
         verdict = f"From {rows:,} rows no difference can be proven: {numbers}."
+    elif 0 in votes and total < FEWEST:
+        verdict = f"From {rows:,} rows it cannot be told: {numbers}."
     elif {1, -1} <= votes:
         verdict = f"Neither is better: one by label, the other by text. {numbers}."
     else:

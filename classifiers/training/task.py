@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from classifiers.faults import describe, did_you_mean, fault, show
-from classifiers.training.task_data import Data, Texts
+from classifiers.training.task_data import FORMATS, Data, Texts
 from classifiers.types import Kind
 from classifiers.written import Share, Written, items_of, list_of, name_of, one_of, text_of
 from classifiers.yaml_source import Document, SourceError, parse, read_text
@@ -303,6 +303,11 @@ def load_task(path: Path) -> Task:
         TaskError: every line of the message is one mistake, ``file:line: fault; fix``.
     """
     path = Path(path)
+    if path.is_file() and path.suffix.casefold() in FORMATS.keys() - {".json", ".txt"}:
+        raise TaskError(
+            f"{path}:1: this is a data file, no task; name it under data: in a task file or, if it "
+            "holds corrections, name their pack with --update"
+        )
     try:
         document = parse(read_text(path), str(path), what="task", needs="labels")
     except SourceError as error:

@@ -165,21 +165,41 @@ def _update(options: argparse.Namespace) -> int:
     from classifiers.training.train import CACHE
     from classifiers.training.update import GotWorse, update
 
-    rows = read_corrections(options.task, options.update)
+    pack = _pack_to_correct(options)
+    rows = read_corrections(options.task, pack)
     encoder = Encoder(encoder_folder(options), threads=options.threads)
     try:
         with FeatureCache(encoder, options.cache or CACHE) as cache:
             done = update(
-                options.update, rows, encoder, cache, options.output,
+                pack, rows, encoder, cache, options.output,
                 force=options.force, name=options.name,
             )  # fmt: skip
     except GotWorse as error:
         print(f"doorman: {error}", file=sys.stderr)
         return WORSE
-    where = options.output or options.update
+    where = options.output or pack
     result = {"pack": str(where), **done.to_json()}
     emit(options, result, lambda console: _render_update(console, done, where))
     return 0
+
+
+def _pack_to_correct(options: argparse.Namespace) -> Path:
+    """The folder of the pack that ``--update`` names; shipped ones go by their names too.
+
+    Raises:
+        CommandError: a shipped pack would be overwritten.
+    """
+    from classifiers.packs import MANIFEST, SHIPPED
+
+    pack: Path = options.update
+    if not (pack / MANIFEST).is_file() and (SHIPPED / pack / MANIFEST).is_file():
+        pack = SHIPPED / pack
+    if pack.parent.resolve() == SHIPPED and options.output is None:
+        raise CommandError(
+            f"{pack.name} is a shipped pack, which an update of Doorman would replace; name a folder "
+            f"for the corrected one with -o, and a name of its own with --name"
+        )
+    return pack
 
 
 def encoder_folder(options: argparse.Namespace) -> Path:
