@@ -273,9 +273,11 @@ class Encoder:
 
 
 _BREAK = re.compile(
-    r"[.!?。！？؟।]+[\"')\]]*(?=\s)|[。！？]|[\n\r]+|</?[a-zA-Z!][^<>]{0,200}>|-->|[\"'][ \t]*[,:}\]]"
+    r"(?<![.!?。！？؟।])[.!?。！？؟।]++[\"')\]]*+(?=\s)|[。！？]|[\n\r]++"
+    r"|</?[a-zA-Z!][^<>]{0,200}>|-->|[\"'][ \t]*+[,:}\]]"
 )
-"""Where a sentence ends: its full stop, a line, a tag, or a string within JSON."""
+"""Where a sentence ends: its full stop, a line, a tag, or a string within JSON. A run of marks is tried
+once, from its beginning, and nothing is given back: the search is linear in the text."""
 _SHORTEST = 4
 """Tokens; shorter pieces ("1.", "Dr.") belong to what follows them."""
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from classifiers import calibration, lexical
 from classifiers.encoder import Encoder, Window
-from classifiers.packs import PackError, made_for_another, read_pack, read_tensors
+from classifiers.packs import PackError, checked_points, made_for_another, read_pack, read_tensors
 from classifiers.types import (
     Batch,
     ClassifierError,
@@ -67,13 +67,11 @@ class Head:
             raise made_for_another(folder, manifest, encoder.folder, encoder.name, encoder.hash)
         self.manifest: Mapping[str, Any] = manifest
         self.name = str(manifest["name"])
-        self.labels: tuple[str, ...] = tuple(manifest["labels"])
+        self.labels = checked_points(folder, manifest)
         self.decision: Kind = manifest["decision"]
         self.pooling = str(manifest["pooling"])
         if self.decision not in ("one_of", "any_of") or self.pooling not in POOLINGS:
             raise PackError(f"{folder}: decision {self.decision!r} with pooling {self.pooling!r}")
-        if missing := set(self.labels) - set(manifest["operating_points"]):
-            raise PackError(f"{folder}: no operating point for {', '.join(sorted(missing))}")
         tensors = read_tensors(folder / "head.safetensors")
         self.bias = self._tensor(folder, tensors, "bias", (len(self.labels),))
         self.weight = self._tensor(folder, tensors, "encoder", (encoder.features, len(self.labels)))
@@ -89,6 +87,8 @@ class Head:
         )
         self.energies: Scores | None = None
         if manifest.get(OUT_OF_SCOPE) and self.decision == "one_of" and rows:
+            if OUT_OF_SCOPE not in manifest["operating_points"]:
+                raise PackError(f"{folder}: no operating point for {OUT_OF_SCOPE}")
             self.energies = np.sort(energy(logits))
             outside = strangeness(logits, self.energies)
             self.calibration_scores = np.column_stack([self.calibration_scores, outside])

@@ -94,7 +94,7 @@ def read_pack(
         raise PackError(
             f"{folder}: no {MANIFEST}; a pack is a folder made by the trainer"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise PackError(f"{path}: cannot be read ({error}); rebuild the pack") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
@@ -120,6 +120,36 @@ def read_pack(
         if file_sha256(file) != digest:
             raise PackError(f"{file}: changed since the pack was made; rebuild the pack")
     return manifest
+
+
+def checked_points(folder: Path, manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """The labels of a classifier's pack, once its name, labels and operating points have been checked.
+
+    Raises:
+        PackError: labels that are no list of different names, or a label without a threshold in 0..1.
+            A threshold that is no number would never match, and a rule on it let everything pass.
+    """
+    name, labels, points = manifest["name"], manifest["labels"], manifest["operating_points"]
+    if not isinstance(name, str) or not name:
+        raise PackError(f"{folder}: its name is {name!r}; rebuild the pack")
+    if (
+        not isinstance(labels, list)
+        or not labels
+        or not all(isinstance(label, str) and label for label in labels)
+        or len(set(labels)) < len(labels)
+    ):
+        raise PackError(f"{folder}: its labels are no list of different names; rebuild the pack")
+    if not isinstance(points, dict):
+        raise PackError(f"{folder}: it has no operating points; rebuild the pack")
+    if missing := sorted(set(labels) - set(points)):
+        raise PackError(f"{folder}: no operating point for {', '.join(missing)}")
+    for label, point in points.items():
+        value = point.get("threshold") if isinstance(point, dict) else None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise PackError(
+                f"{folder}: the threshold of {label} is {value!r}, no number in 0..1; rebuild the pack"
+            )
+    return tuple(labels)
 
 
 def made_for_another(
@@ -149,7 +179,7 @@ def read_tensors(path: Path) -> dict[str, npt.NDArray[Any]]:
     """
     try:
         tensors: dict[str, npt.NDArray[Any]] = load_file(path)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, AttributeError) as error:  # of a type that numpy lacks
         raise PackError(f"{path}: cannot be read ({error}); rebuild the pack") from None
     return tensors
 
@@ -163,4 +193,4 @@ def write_tensors(path: Path, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
 def _own_hash(manifest: Mapping[str, Any]) -> str:
     content = {key: value for key, value in manifest.items() if key != "hash"}
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

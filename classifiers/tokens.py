@@ -18,7 +18,7 @@ import numpy.typing as npt
 from classifiers import calibration, words
 from classifiers.chain import Steps, Stretch, Wide, best_path, certainty, stretches, tags_of
 from classifiers.encoder import Array, Encoder, Window
-from classifiers.packs import PackError, made_for_another, read_pack, read_tensors
+from classifiers.packs import PackError, checked_points, made_for_another, read_pack, read_tensors
 from classifiers.types import (
     Batch,
     ClassifierError,
@@ -49,11 +49,9 @@ class TokenHead:
             raise made_for_another(folder, manifest, encoder.folder, encoder.name, encoder.hash)
         self.manifest: Mapping[str, Any] = manifest
         self.name = str(manifest["name"])
-        self.labels: tuple[str, ...] = tuple(manifest["labels"])
+        self.labels = checked_points(folder, manifest)
         if tuple(manifest["tags"]) != tags_of(self.labels):
             raise PackError(f"{folder}: its tags are not those of its labels; rebuild the pack")
-        if missing := set(self.labels) - set(manifest["operating_points"]):
-            raise PackError(f"{folder}: no operating point for {', '.join(sorted(missing))}")
         self.outside_discount = float(manifest["outside_discount"])
         count, tags = len(self.labels), len(manifest["tags"])
         tensors = read_tensors(folder / "tokens.safetensors")

@@ -232,3 +232,12 @@ def test_a_sentence_longer_than_a_stretch_is_read_in_parts(tiny: Encoder) -> Non
     parts = [w for w in windows if w.sentence and "order" in text[w.start : w.end]]
     assert parts, "the ends of the long sentence are windows of their own"
     assert all(len(w.offsets) <= 16 for w in parts)
+
+
+@pytest.mark.parametrize("mark", ["!", ".", "?", "。", "\n", "<a", '"', '" ', "</"])
+def test_no_text_makes_the_search_for_sentences_quadratic(mark: str) -> None:
+    from classifiers.encoder import _BREAK
+
+    # A million of them: seconds where it is linear, days where it is not (the test's time-out tells).
+    text = mark * 1_000_000 + "x"
+    assert sum(1 for _ in _BREAK.finditer(text)) <= len(text)

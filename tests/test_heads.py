@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from classifiers import lexical
 from classifiers.encoder import Encoder
 from classifiers.heads import HeadClassifier, load_heads
-from classifiers.packs import PackError, write_manifest, write_tensors
+from classifiers.packs import PackError, checked_points, write_manifest, write_tensors
 from classifiers.types import Batch, OperatingPoint, UnknownLabel
 
 TINY = Path(__file__).parent / "fixtures" / "tiny-encoder"
@@ -286,3 +287,29 @@ def test_damaged_packs_are_refused(
     damage(folder)
     with pytest.raises(PackError, match=message):
         load_heads([folder], encoder)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"operating_points": {"bad": {"threshold": float("nan")}}}, "threshold of bad is nan"),
+        ({"operating_points": {"bad": {"threshold": -5}}}, "threshold of bad is -5"),
+        ({"operating_points": {"bad": {}}}, "threshold of bad is None"),
+        ({"operating_points": {"bad": {"threshold": "x"}}}, "threshold of bad is 'x'"),
+        ({"operating_points": []}, "no operating points"),
+        ({"operating_points": {}}, "no operating point for bad"),
+        ({"labels": ["bad", "bad"]}, "no list of different names"),
+        ({"labels": None}, "no list of different names"),
+        ({"labels": [1]}, "no list of different names"),
+        ({"name": {}}, "its name is {}"),
+    ],
+)
+def test_a_crafted_manifest_is_refused(tmp_path: Path, change: dict[str, Any], fault: str) -> None:
+    manifest = {
+        "name": "p",
+        "labels": ["bad"],
+        "operating_points": {"bad": {"threshold": 0.5}},
+        **change,
+    }
+    with pytest.raises(PackError, match=re.escape(fault)):
+        checked_points(tmp_path, manifest)
