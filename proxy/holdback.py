@@ -75,6 +75,12 @@ class _Channel:
     edits: list[_Edit] = field(default_factory=list)  # settled replacements
     last: int = 0  # number of the latest event that added to it
     quiet: int = 0  # checks since then
+    opening: str = ""  # its first visible character
+
+    @property
+    def json(self) -> bool:
+        """It is JSON source: a tool call's arguments, or a text that begins as a document does."""
+        return self.first.json or self.opening in ("{", "[")
 
     @property
     def end(self) -> int:
@@ -184,6 +190,7 @@ class HoldBack:
             return channel, 0, delta
         start = channel.end
         channel.text += delta.text
+        channel.opening = channel.opening or delta.text.lstrip()[:1]
         channel.quiet = 0
         self.text_chars += len(delta.text)
         self._news[channel.ordinal] = channel
@@ -311,8 +318,8 @@ class HoldBack:
     def _replacement(self, channel: _Channel, find: _Find) -> str:
         if not find.placeholder and not find.label and find.value in self._originals:
             original = self._originals[find.value]
-            # Within the JSON source of a tool call's arguments it must stay one string.
-            return orjson.dumps(original).decode()[1:-1] if channel.first.json else original
+            # Within JSON source it must stay one string.
+            return orjson.dumps(original).decode()[1:-1] if channel.json else original
         placeholder = self._numbered(find)
         self.redactions.append(
             Redaction(channel.ordinal, find.start, find.end, placeholder, find.label)

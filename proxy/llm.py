@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
@@ -75,8 +77,9 @@ def chat_model(
     return LitellmChat(known.model, known.options())
 
 
-def teacher_judge(task: Task, labels: Labels) -> Judge:
-    """The judge that a task's ``teacher:`` names.
+@contextmanager
+def teacher_judge(task: Task, labels: Labels) -> Iterator[Judge]:
+    """The judge that a task's ``teacher:`` names, for a while: its thread ends with the block.
 
     Raises:
         ConfigError: see :func:`chat_model`.
@@ -91,12 +94,14 @@ def teacher_judge(task: Task, labels: Labels) -> Judge:
             )
         from proxy.llm_moderations import ModerationEndpoint
 
-        endpoint = ModerationEndpoint(wanted.endpoint, model=wanted.model)
-        return EndpointJudge(endpoint, labels)
+        with ModerationEndpoint(wanted.endpoint, model=wanted.model) as endpoint:
+            yield EndpointJudge(endpoint, labels)
+        return
     params: dict[str, Any] = {"model": wanted.model}
     if wanted.endpoint is not None:
         params = {"model": f"openai/{wanted.model}", "api_base": wanted.endpoint}
-    return prompted_teacher(chat_model(params), labels, wanted.prompt or "")
+    with chat_model(params) as model:
+        yield prompted_teacher(model, labels, wanted.prompt or "")
 
 
 class LitellmChat:
@@ -121,6 +126,8 @@ class LitellmChat:
             options["api_key"] = "none"
         self._own = _own_prices(options)
         self.name = model
+        base = _without_secrets(options.get("api_base") or options.get("base_url"))
+        self.source = f"{model} {base}".rstrip()
         self._prices = Prices.load() if prices is None else prices
         seconds = _seconds(options.get("timeout"))
         self._upstream = LitellmUpstream(model, options, Timeouts(total=seconds), quiet=True)
@@ -270,6 +277,14 @@ class Loop:
         thread.join(5)
         if not thread.is_alive():
             loop.close()
+
+
+def _without_secrets(base: Any) -> str:
+    """The address of a server without what may be a password or a key in it; empty for none."""
+    if not isinstance(base, str) or not base:
+        return ""
+    parts = urlsplit(base)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -60,6 +60,7 @@ class ModerationEndpoint:
                 f"the teacher's endpoint {host} would get the texts in the clear; write https://"
             )
         self.name = f"{parts.scheme}://{parts.netloc}{parts.path}"
+        self.source = f"{self.name} {model or ''}".rstrip()
         self._url = url
         self._model = model
         variable = "OPENAI_API_KEY" if host == _OPENAI else KEY_VARIABLE

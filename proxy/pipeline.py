@@ -218,7 +218,8 @@ async def _complete(
         if text.derived:
             continue
         content = changes.get(text.address, text.content)
-        restored = _restored(content, exchange, is_json=endpoint.is_json(text.address))
+        within = endpoint.is_json(text.address) or _is_document(content)
+        restored = _restored(content, exchange, is_json=within)
         if restored != content:
             changes[text.address] = restored
     for address, content in changes.items():
@@ -319,11 +320,22 @@ async def _waiting(exchange: Exchange, events: AsyncIterator[Event]) -> AsyncIte
         yield event
 
 
+def _is_document(content: str) -> bool:
+    """Whether a reply's text is a JSON document as a whole."""
+    if not content.lstrip().startswith(("{", "[")):
+        return False
+    try:
+        orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
 def _restored(content: str, exchange: Exchange, *, is_json: bool) -> str:
     """The reply's text with the originals of redacted values put back."""
     originals = exchange.originals
     if is_json and originals:
-        # Within the JSON source of a tool call's arguments the original must stay one string.
+        # Within JSON source, such as a tool call's arguments, the original must stay one string.
         originals = {key: orjson.dumps(value).decode()[1:-1] for key, value in originals.items()}
     return restore(content, originals)
 

@@ -20,6 +20,8 @@ from gateway_kit import (
     words,
 )
 
+from proxy.pipeline import _is_document
+
 POLICY = """
 rules:
   - {name: no-attacks, when: {guard: attack}, do: {block: "I can't help with that."}}
@@ -170,6 +172,22 @@ def test_restore_in_a_stream(gateway: StartGateway, upstream: ScriptedUpstream) 
     text, _, _ = streamed(gateway(POLICY), "Write to ann@example.com")
     assert text == "I wrote to ann@example.com for you <EMAIL_7>."
     assert b"example.com" not in upstream.seen[0].raw
+
+
+@pytest.mark.parametrize(
+    ("content", "document"),
+    [
+        ('{"a": 1}', True),
+        (' [1, "<EMAIL_1>"]\n', True),
+        ("{a set}", False),
+        ("[1] see below", False),
+        ("plain", False),
+        ("", False),
+        ("{", False),
+    ],
+)
+def test_a_reply_that_is_json_is_known(content: str, document: bool) -> None:
+    assert _is_document(content) is document
 
 
 def test_redaction_changes_no_other_byte(gateway: StartGateway, upstream: ScriptedUpstream) -> None:

@@ -345,6 +345,13 @@ def test_an_original_in_the_arguments_of_a_tool_call_stays_one_string():
     assert json.loads(arguments) == {"to": 'say "hi"\n', "x": 1}
 
 
+def test_in_a_reply_that_is_a_document_an_original_stays_one_string():
+    wire = [*said([' {"to": "<E', "_12", '>", "x": 1}']), chunk({}, 0, "stop"), DONE]
+    out = run(wire, restorations=ORIGINALS)
+    (document,) = joined(out).values()
+    assert json.loads(document) == {"to": 'say "hi"\n', "x": 1}
+
+
 def test_a_redaction_over_a_placeholder_wins():
     wire = [*said(["mail <E_1> now"]), chunk({}, 0, "stop"), DONE]
     out = run(wire, Checker(redact(r"mail <E_1>")), restorations=ORIGINALS)

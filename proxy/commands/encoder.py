@@ -11,12 +11,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from classifiers.training.workplace import EXTRA
 from proxy.commands.output import CommandError, emit, json_option
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-EXTRA = "python -m pip install 'doorman[train]'"
 UNKNOWN = "not stated"
 GENERIC = frozenset(
     {
