@@ -75,12 +75,12 @@ class _Channel:
     edits: list[_Edit] = field(default_factory=list)  # settled replacements
     last: int = 0  # number of the latest event that added to it
     quiet: int = 0  # checks since then
-    opening: str = ""  # its first visible character
+    opening: str = ""  # its first two visible characters
 
     @property
     def json(self) -> bool:
         """It is JSON source: a tool call's arguments, or a text that begins as a document does."""
-        return self.first.json or self.opening in ("{", "[")
+        return self.first.json or self.opening in ('{"', '["', "[{", "[[")
 
     @property
     def end(self) -> int:
@@ -151,9 +151,8 @@ class HoldBack:
         self.finished: set[Hashable] = set()
         """Choices that the upstream finished."""
         self.shown: set[Hashable] = set()
-        """Choices of which some text has left."""
+        """Choices of which some text has left; those whose role has are ``opened``."""
         self.opened: set[Hashable] = set()
-        """Choices whose role has left."""
         self.closed: set[Hashable] = set()
         """Choices whose finish has left."""
         self.text_chars = 0
@@ -190,7 +189,8 @@ class HoldBack:
             return channel, 0, delta
         start = channel.end
         channel.text += delta.text
-        channel.opening = channel.opening or delta.text.lstrip()[:1]
+        if len(channel.opening) < 2:
+            channel.opening = (channel.opening + "".join(delta.text.split()))[:2]
         channel.quiet = 0
         self.text_chars += len(delta.text)
         self._news[channel.ordinal] = channel
@@ -311,7 +311,7 @@ class HoldBack:
         if self._placeholder is None:
             return
         for match in self._placeholder.finditer(channel.text, channel.settled - channel.base):
-            start, end = channel.base + match.start(), channel.base + match.end()
+            start, end = (channel.base + border for border in match.span())
             if not any(find.start < end and start < find.end for find in channel.found):
                 yield _Find(start, end, "", "", match.group())
 
@@ -328,9 +328,8 @@ class HoldBack:
 
     def _numbered(self, find: _Find) -> str:
         """One placeholder per value over the whole stream; each check has counted from one."""
-        key = (find.label, find.value)
+        key, name = (find.label, find.value), find.placeholder
         if key not in self._names:
-            name = find.placeholder
             while name in self._taken and _NUMBER.search(name):
                 name = _NUMBER.sub(lambda match: str(int(match.group()) + 1), name, count=1)
             self._taken.add(name)
