@@ -1,8 +1,9 @@
 """Nearest examples: a classifier for one to five examples a label.
 
 A label is as likely as its nearest example is similar. Similarity is the cosine of the shared
-encoder's features; the scale and the threshold that make it a probability were fitted on the
-examples themselves, each left out in its turn.
+encoder's features, those of an example averaged over its windows, those of a text by the window that
+is nearest; the scale and the threshold that make it a probability were fitted on the examples
+themselves, each left out in its turn.
 """
 
 from __future__ import annotations

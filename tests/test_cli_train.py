@@ -8,6 +8,7 @@ import pty
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,7 @@ def test_bad_input_is_told_in_plain_lines_and_nothing_is_written(
         (["task.yaml", "--force"], "--force goes with --update"),
         (["task.yaml", "--name", "x"], "--name goes with --update; write name: in the task"),
         (["task.yaml", "-o", "rows.jsonl"], "rows.jsonl is a file; name a folder with -o"),
-        (["task.yaml", "-o", "."], "is a folder with other files, not a pack"),
+        (["task.yaml", "-o", "."], "is a folder with other files"),
         (["task.yaml", "--encoder", "nowhere"], "nowhere: no manifest.json"),
         (["rows.jsonl", "--update", "nowhere"], "nowhere: no pack is there"),
     ],
@@ -254,6 +255,7 @@ def test_rows_that_a_model_writes_lie_beside_the_pack_and_are_paid_once(
     paid = server.count()
     assert main(["train", "task.yaml", "-o", "out/pack", *SHIPPED]) == 0
     assert server.count() == paid
+    assert "chat-model" not in {thread.name for thread in threading.enumerate()}
     again = read_pack(home / "out" / "pack", kind=made["kind"])
     assert again["hash"] == made["hash"]
 
@@ -349,6 +351,7 @@ def test_a_teacher_labels_texts_and_its_report_is_in_the_pack(
     paid = server.count()
     assert main(["train", "task.yaml", "-o", "pack", *OPTIONS]) == 0
     assert server.count() == paid
+    assert "chat-model" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_a_teacher_may_judge_the_data_and_leaves_known_texts_alone(
@@ -381,6 +384,7 @@ def test_a_moderation_endpoint_as_the_teacher(home: Path, server: ScriptedLlm) -
     assert main(["train", "task.yaml", "-o", "pack", *OPTIONS]) == 0
     assert server.count("moderate") > 0
     assert server.count("label") == 0
+    assert "chat-model" not in {thread.name for thread in threading.enumerate()}
     assert server.asked[-1].headers["authorization"] == "Bearer sk-secret-of-the-test-0001"
 
 

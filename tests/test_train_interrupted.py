@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -114,6 +115,24 @@ def test_a_move_that_fails_puts_the_old_pack_back(
     assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize("command", ["train", "update"])
+def test_a_pack_that_was_moved_aside_is_put_back(tmp_path: Path, command: str) -> None:
+    """A process that is killed between the two renames leaves the pack under another name."""
+    from classifiers.training.corrections import correctable
+    from classifiers.training.pack import check_target
+
+    run(tmp_path, rows_of(10), method="head")
+    before = contents(tmp_path)
+    pack, aside = tmp_path / "pack", tmp_path / ".pack.old"
+    pack.rename(aside)
+    if command == "train":
+        check_target(pack)
+    else:
+        correctable(pack)
+    assert contents(tmp_path) == before
+    assert not aside.exists()
+
+
 @pytest.mark.parametrize("there", ["file", "folder", "link to a pack", "empty folder"])
 def test_what_may_be_at_the_target(tmp_path: Path, there: str) -> None:
     task = write_task(tmp_path, rows_of(10))
@@ -156,3 +175,23 @@ def test_training_needs_no_torch_and_no_litellm(tmp_path: Path, method: str) -> 
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1"}, timeout=120,
     )  # fmt: skip
     assert done.stderr.strip().endswith("0 []"), done.stderr
+
+
+@pytest.mark.parametrize("kind", ["web", "encoder", "beside"])
+def test_a_folder_with_other_files_is_never_replaced(tmp_path: Path, kind: str) -> None:
+    from classifiers.training.pack import check_target
+
+    folder = tmp_path / "there"
+    folder.mkdir()
+    manifest = {
+        "web": {"name": "an app", "icons": []},
+        "encoder": {"kind": "encoder", "files": {}},
+        "beside": {"kind": "head", "files": {"head.safetensors": ""}},
+    }[kind]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "head.safetensors").write_bytes(b"")
+    if kind == "beside":
+        check_target(folder)  # a pack and nothing else: a newer one takes its place
+        (folder / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="is a folder with other files"):
+        check_target(folder)

@@ -17,7 +17,7 @@ from classifiers.encoder import Encoder
 from classifiers.training.clean import clean, without_near_duplicates
 from classifiers.training.near import minhash, near_rows
 from classifiers.training.read import RawRow
-from classifiers.training.split import folds, leave_one_source_out, split_rows
+from classifiers.training.split import folds, split_rows
 from classifiers.training.tables import DataError
 
 TINY = Path(__file__).parent / "fixtures" / "tiny-encoder"
@@ -298,11 +298,3 @@ def test_a_file_of_train_rows_alone_is_split_all_the_same() -> None:
     parts, warnings = split_rows(rows, [str(n) for n in range(100)], ["a", "b"])
     assert Counter(parts) == {"train": 80, "dev": 10, "test": 10}
     assert warnings == ["all rows are named train; dev and test rows were drawn from them"]
-
-
-def test_leaving_one_source_out() -> None:
-    rows = [row(f"t{n}", "a", n, source="xyz"[n % 3]) for n in range(9)]
-    found = [(name, rest.tolist(), own.tolist()) for name, rest, own in leave_one_source_out(rows)]
-    assert [name for name, *_ in found] == ["x", "y", "z"]
-    assert found[1][1:] == ([0, 2, 3, 5, 6, 8], [1, 4, 7])
-    assert list(leave_one_source_out(rows[::3])) == []

@@ -114,6 +114,7 @@ def test_only_rows_that_did_not_tune_the_encoder_are_honest(made: Any) -> None:
     right = trained.held_out[trained.honest].argmax(1) == truth[trained.honest].argmax(1)
     assert right.mean() >= 0.9
     assert trained.manifest["finetuned"]["held_out_rows"] == trained.honest.sum()
+    assert "also chose" in trained.doubt  # so that they are no proof
 
 
 def test_it_says_how_long_it_will_take_and_how_far_it_is(made: Any) -> None:

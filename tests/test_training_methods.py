@@ -65,13 +65,31 @@ def test_held_out_scores_come_from_models_that_had_not_seen_the_row(tmp_path: Pa
     assert right.mean() < 0.55  # labels by lot cannot be known
 
 
-def test_a_row_without_another_example_of_its_label_is_not_judged() -> None:
+def test_each_row_is_judged_by_the_examples_of_other_groups() -> None:
+    unit = np.asarray([[1, 0], [0.6, 0.8], [0, 1], [0.8, 0.6]], dtype=np.float32)
+    held = np.asarray([[1, 0], [1, 0], [0, 1], [0, 1]], dtype=bool)
+    # A second window of the first row, which shows the third.
+    windows, owner = np.vstack([unit, [[0, 1]]]).astype(np.float32), np.asarray([0, 1, 2, 3, 0])
+    near, honest = left_out(windows, owner, unit, held, np.asarray([0, 1, 2, 3]))
+    wanted = [[0.8, 1.0], [0.6, 0.96], [0.8, 0.6], [0.96, 0.6]]
+    assert near == pytest.approx(np.asarray(wanted))
+    assert honest.all()
+    near, honest = left_out(windows, owner, unit, held, np.asarray([0, 1, 2, 0]))
+    # The first and the last row are one group: neither judges the other.
+    assert near[3] == pytest.approx([0.96, 0.6])
+    assert near[0] == pytest.approx([0.8, 1.0])
+
+
+def test_a_row_without_another_example_of_a_label_is_not_judged() -> None:
     features = np.eye(4, dtype=np.float32)
     held = np.asarray([[1, 0], [1, 0], [0, 1], [0, 1]], dtype=bool)
-    near, honest = left_out(features, held, np.asarray([0, 0, 1, 2]))
+    near, honest = left_out(features, np.arange(4), features, held, np.asarray([0, 0, 1, 2]))
     assert honest.tolist() == [False, False, True, True]
     assert near.shape == (4, 2)
-    assert (near[:2, 0] == 0).all()
+    # Rows of the group that alone has a label do not count as quiet either.
+    held[1] = [0, 1]
+    _, honest = left_out(features, np.arange(4), features, held, np.asarray([0, 0, 1, 2]))
+    assert honest.tolist() == [False, False, True, True]
 
 
 def test_few_examples_take_the_prior(tmp_path: Path) -> None:

@@ -81,7 +81,6 @@ def test_a_sample_is_labelled(server, texts, model, endpoint, tmp_path, kind):
         {"text": text, "labels": sorted(labels)}
         for text, labels in zip(result.texts, result.labels, strict=True)
     ]
-    assert {row.labels for row in result.rows()} == set(result.labels)
     assert [told[0].step, told[-1].step] == ["begin", "end"]
     assert server.asked[0].headers["authorization"] == f"Bearer {KEY}"
     for path in tmp_path.iterdir():
@@ -230,6 +229,40 @@ def test_openais_key_goes_to_openai_alone(server, texts):
     assert server.asked[0].body == {"input": texts[:2], "model": "m"}
 
 
+def test_another_server_is_asked_anew(server, texts, tmp_path):
+    """Verdicts are of a model on a server; a key in the address is no part of that."""
+    plan = replace(PLAN, sample=5, repeat=0)
+
+    def ask(base):
+        with chat_model({"model": "openai/judge", "api_base": base, **PRICED}, {}) as model:
+            return teach(plan, prompted_teacher(model, LABELS), texts, tmp_path)
+
+    with ScriptedLlm({"refund": "prize", "prize": "refund"}) as other:
+        first = ask(server.base)
+        assert ask(f"{server.base}/").labels == first.labels
+        assert (server.count(), other.count()) == (1, 0)
+        ask(other.base)
+        assert (server.count(), other.count()) == (1, 1)
+
+
+def test_another_model_of_an_endpoint_is_asked_anew(server, texts, tmp_path):
+    plan = replace(PLAN, sample=5, repeat=0)
+    for model, asked in (("one", 1), ("one", 1), ("two", 2), (None, 3)):
+        with ModerationEndpoint(server.base + "/moderations", model=model, environ={}) as endpoint:
+            teach(plan, EndpointJudge(endpoint, LABELS), texts, tmp_path)
+        assert server.count("moderate") == asked
+
+
+def test_the_source_of_verdicts_holds_no_secret():
+    given = {
+        "model": "openai/x",
+        "api_base": "https://me:sk-1@host:8/v1?key=sk-2",
+        "api_key": "sk-3",
+    }
+    with chat_model(given, {}) as model:
+        assert (model.name, model.source) == ("openai/x", "openai/x https://host:8/v1")
+
+
 def test_the_users_own_prompt_stands_before_the_labels(server, texts, model, tmp_path):
     judge = prompted_teacher(model, LABELS, "Be strict about prizes.")
     teach(replace(PLAN, sample=5, repeat=0), judge, texts, tmp_path)
@@ -305,6 +338,9 @@ def test_the_report(server, texts, model, tmp_path):
     assert report.break_even_texts == 80
     twice = teacher_report(result, head, result.labels, LABELS, also_dollars=result.bill["dollars"])
     assert twice.break_even_texts == 160
+    unknown = teacher_report(result, head, result.labels, LABELS, also_dollars=None)
+    assert (unknown.bill_dollars, unknown.break_even_texts) == (None, None)
+    assert unknown.teacher_dollars_per_1000 == report.teacher_dollars_per_1000
     assert report.head_dollars_per_1000 == 0
     parsed = json.loads(json.dumps(report.to_json()))
     assert parsed["agreement"]["labels"][0]["label"] == "refund"

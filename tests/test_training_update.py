@@ -38,7 +38,7 @@ from classifiers.training.replay import CORRECTED, REPLAY
 from classifiers.training.slices import passed, read_slices
 from classifiers.training.tables import DataError
 from classifiers.training.train import train
-from classifiers.training.update import GotWorse, Update, update
+from classifiers.training.update import WEIGHTS, GotWorse, Update, update
 from classifiers.types import Batch, OperatingPoint
 
 SLICES = {
@@ -106,7 +106,16 @@ def test_the_hash_changes_and_the_manifest_tells(home: Path) -> None:
     after = read_pack(home / "pack", kind="head")
     assert done.hashes == (before["hash"], after["hash"])
     assert before["hash"] != after["hash"]
-    assert after["updates"] == [{"corrections": 1, "weight": done.weight, "from": before["hash"]}]
+    rows = len(read_tensors(home / "pack" / "calibration.safetensors")["truth"])
+    counts = {"moved": rows, "bounded": 0, "dropped": 0}
+    assert after["updates"] == [
+        {
+            "corrections": 1,
+            "weight": done.weight,
+            "from": before["hash"],
+            "calibration_rows": counts,
+        }
+    ]
     assert after["operating_points"]["out_of_scope"] == before["operating_points"]["out_of_scope"]
     assert "Corrected since by 1 texts" in (home / "pack" / "README.md").read_text()
     fix(home, [{"text": NEW[1], "label": "garden"}])
@@ -349,3 +358,27 @@ def test_a_report_of_the_old_pack_is_dropped(tmp_path: Path) -> None:
     assert "report.html" not in files
     assert not (tmp_path / "pack" / "report.html").exists()
     assert "README.md" in files
+
+
+def test_a_pack_that_was_built_without_a_task_keeps_a_card(home: Path) -> None:
+    manifest = manifest_of(home / "pack")
+    del manifest["judged_on"]
+    finish(home / "pack", manifest)
+    fix(home, [{"text": NEW[0], "label": "travel"}])
+    card = (home / "pack" / "README.md").read_text()
+    assert "Corrected since by 1 texts; the figures are from before that." in card
+    assert "README.md" in read_pack(home / "pack", kind="head")["files"]
+
+
+def test_of_corrections_that_cannot_all_be_met_the_most_are(home: Path) -> None:
+    # One text with two labels: one of the two rows is wrong whatever the weight is.
+    rows = [Row(text, frozenset({"travel"})) for text in (*NEW[:3], NEW[0])]
+    rows[3] = Row(NEW[0], frozenset({"garden"}))
+    encoder = Encoder(TINY)
+    cache = FeatureCache(encoder, home / "cache")
+    done = update(home / "pack", rows, encoder, cache, home / "new")
+    assert (done.right, done.worse) == (3, ())
+    assert done.weight < WEIGHTS[-1]
+    forced = update(home / "pack", rows, encoder, cache, home / "forced", force=True)
+    assert forced.weight == done.weight
+    assert read_pack(home / "new", kind="head")["updates"][0]["weight"] == done.weight

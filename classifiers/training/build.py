@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import shutil
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import average_precision_score, f1_score, precision_recall_fscore_support
 
 from classifiers.encoder import Encoder
-from classifiers.heads import HeadClassifier, load_heads
 from classifiers.loading import load_packs
 from classifiers.packs import SHIPPED, read_tensors
 from classifiers.training.card import write_card
 from classifiers.training.data import ROWS, Row, bucket, group_key
+from classifiers.training.evaluate import evaluate_classifier
 from classifiers.training.features import FeatureCache
-from classifiers.training.fit import truth_table
 from classifiers.training.methods.base import Context
 from classifiers.training.methods.head import HeadMethod
 from classifiers.training.methods.spans import span_metrics, train_spans, write_span_pack
@@ -32,27 +29,19 @@ from classifiers.training.pack import (
     CARD,
     Promise,
     Subject,
+    check_target,
     finish,
     manifest_of,
     operating_points,
+    replace_folder,
     write_pack,
 )
 from classifiers.training.recipes import LICENCES, RECIPES, Recipe
-from classifiers.types import Batch
+from classifiers.training.workplace import scratch_beside
 
 STRENGTHS = (10.0,)
 """Of the n-grams and the encoder alike; with so many rows it matters little."""
 REPLAY_ROWS = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """What a finished pack scores on rows it was not trained on."""
-
-    by_label: dict[str, dict[str, float]]
-    overall: dict[str, float]
-    false_positives: dict[str, tuple[int, int]]
-    found: dict[str, tuple[int, int]]
 
 
 def build(
@@ -83,14 +72,17 @@ def build(
     train = [row for row in rows if row.split == "train"]
     folds = np.asarray([bucket(row.group or group_key(row.text)) for row in train])
     folder = target / recipe.name
-    with tempfile.TemporaryDirectory() as scratch:
-        context = Context(encoder, cache, recipe.pooling, folds, Path(scratch), threads=threads)
+    check_target(folder)
+    with scratch_beside(folder) as scratch:
+        made = scratch / "pack"
+        context = Context(encoder, cache, recipe.pooling, folds, scratch, threads=threads)
         method = HeadMethod(strengths=STRENGTHS)
         trained = method.train(train, recipe.labels, recipe.decision, context)
         manifest = write_pack(
-            folder, subject(recipe, train), trained, train, encoder, promise(recipe)
+            made, subject(recipe, train), trained, train, encoder, promise(recipe)
         )
-    _figures(recipe, folder, manifest, rows, encoder)
+        _figures(recipe, made, manifest, rows, encoder)
+        replace_folder(made, folder)
     print(f"{recipe.name}: {len(train)} rows, {time.perf_counter() - started:.0f} s", flush=True)
     return folder
 
@@ -111,17 +103,20 @@ def build_spans(recipe: Recipe, data: Path, encoder: Encoder, target: Path) -> P
         **about.more,
     }
     trained = train_spans(train, recipe.labels, encoder)
-    (folder / CARD).unlink(missing_ok=True)
-    write_span_pack(folder, trained, name=recipe.name, encoder=encoder, more=more)
-    manifest = manifest_of(folder, "spans")
-    classifier = load_packs([folder], encoder)[0]
-    held = [row for row in rows if row.split != "train"]
-    manifest["metrics"] |= span_metrics(classifier, held)
-    for source in sorted({row.source for row in held}):
-        own = span_metrics(classifier, [row for row in held if row.source == source])
-        manifest["metrics"]["overall"][f"f1 on {source}"] = own["overall"]["f1"]
-    write_card(folder / CARD, manifest)
-    finish(folder, manifest)
+    check_target(folder)
+    with scratch_beside(folder) as scratch:
+        made = scratch / "pack"
+        write_span_pack(made, trained, name=recipe.name, encoder=encoder, more=more)
+        manifest = manifest_of(made, "spans")
+        classifier = load_packs([made], encoder)[0]
+        held = [row for row in rows if row.split != "train"]
+        manifest["metrics"] |= span_metrics(classifier, held)
+        for source in sorted({row.source for row in held}):
+            own = span_metrics(classifier, [row for row in held if row.source == source])
+            manifest["metrics"]["overall"][f"f1 on {source}"] = own["overall"]["f1"]
+        write_card(made / CARD, manifest)
+        finish(made, manifest)
+        replace_folder(made, folder)
     print(f"{recipe.name}: {len(train)} rows, {time.perf_counter() - started:.0f} s")
     print("   ", manifest["metrics"]["overall"], flush=True)
     return folder
@@ -140,9 +135,13 @@ def rejudge(recipe: Recipe, data: Path, encoder: Encoder, target: Path) -> Path:
         held_out["truth"],
         promise(recipe),
     )
-    (folder / CARD).unlink(missing_ok=True)
-    finish(folder, manifest)
-    _figures(recipe, folder, manifest, recipe.rows(data), encoder)
+    with scratch_beside(folder) as scratch:
+        made = scratch / "pack"
+        shutil.copytree(folder, made)
+        (made / CARD).unlink(missing_ok=True)
+        finish(made, manifest)
+        _figures(recipe, made, manifest, recipe.rows(data), encoder)
+        replace_folder(made, folder)
     return folder
 
 
@@ -173,19 +172,15 @@ def _figures(
     recipe: Recipe, folder: Path, manifest: dict[str, Any], rows: Sequence[Row], encoder: Encoder
 ) -> None:
     """Judge the pack as it will be served, and write its card and manifest."""
-    judged = judge(load_heads([folder], encoder)[0], rows, recipe)
-    manifest["metrics"] = {
-        "overall": judged.overall,
-        "by_label": judged.by_label,
-        "false_positives": {k: f"{n} of {m}" for k, (n, m) in judged.false_positives.items()},
-        "found": {k: f"{n} of {m}" for k, (n, m) in judged.found.items()},
-    }
+    held = [row for row in rows if row.split != "train"]
+    metrics = evaluate_classifier(load_packs([folder], encoder)[0], held).metrics()
+    manifest["metrics"] = metrics
     write_card(folder / CARD, manifest)
     finish(folder, manifest)
-    print(recipe.name, judged.overall)
-    for label, figures in judged.by_label.items():
+    print(recipe.name, metrics["overall"])
+    for label, figures in metrics["by_label"].items():
         print("   ", label, manifest["operating_points"][label]["threshold"], figures)
-    print("   ", judged.false_positives, judged.found, flush=True)
+    print("   ", metrics["false_positives"], metrics["found"], flush=True)
 
 
 def rows_hash(names: Sequence[str]) -> str:
@@ -194,66 +189,6 @@ def rows_hash(names: Sequence[str]) -> str:
     for path in (ROWS / f"{name}.jsonl" for name in sorted(names)):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
-
-
-def judge(classifier: HeadClassifier, rows: Sequence[Row], recipe: Recipe) -> Judged:
-    """Score a pack on the rows of the splits dev and test, as it will be served."""
-    held = [row for row in rows if row.split != "train"]
-    texts = [row.text for row in held]
-    scores = np.asarray(
-        [
-            [prediction.score for prediction in found]
-            for first in range(0, len(texts), 64)
-            for found in classifier.predict(Batch(texts[first : first + 64]))
-        ]
-    )
-    truth = truth_table(held, recipe.labels)
-    cuts = np.asarray(
-        [
-            recipe_point["threshold"]
-            for recipe_point in classifier.manifest["operating_points"].values()
-        ]
-    )
-    by_label: dict[str, dict[str, float]] = {}
-    for column, label in enumerate(recipe.labels):
-        known = truth[:, column] >= 0
-        right, score = truth[known, column], scores[known, column]
-        if not right.any():
-            continue
-        precision, recall, f1, _ = precision_recall_fscore_support(
-            right, score >= cuts[column], average="binary", zero_division=0
-        )
-        by_label[label] = {
-            "rows": int(right.sum()),
-            "precision": round(float(precision), 4),
-            "recall": round(float(recall), 4),
-            "f1": round(float(f1), 4),
-            "f1_at_half": round(float(f1_score(right, score >= 0.5, zero_division=0)), 4),
-            "average_precision": round(float(average_precision_score(right, score)), 4),
-        }
-    overall: dict[str, float] = {"rows": len(held)}
-    if recipe.decision == "one_of":
-        overall["accuracy"] = round(float((scores.argmax(1) == truth.argmax(1)).mean()), 4)
-    overall["macro_f1"] = round(float(np.mean([f["f1"] for f in by_label.values()])), 4)
-    flagged = np.any(scores >= cuts, axis=1)
-    groups: dict[str, list[int]] = {}
-    for index, row in enumerate(held):
-        if row.benign:
-            groups.setdefault(row.source, []).append(index)
-        elif not row.labels and row.known is None:
-            groups.setdefault(f"{row.source}, near misses", []).append(index)
-    false_positives = {
-        name: (int(flagged[own].sum()), len(own)) for name, own in sorted(groups.items())
-    }
-    if recipe.decision == "one_of":
-        return Judged(by_label, overall, {}, {})
-    hits = ((scores >= cuts) & (truth == 1)).any(axis=1)
-    by_source: dict[str, list[int]] = {}
-    for index, row in enumerate(held):
-        if row.labels:
-            by_source.setdefault(row.source, []).append(index)
-    found = {name: (int(hits[own].sum()), len(own)) for name, own in sorted(by_source.items())}
-    return Judged(by_label, overall, false_positives, found)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

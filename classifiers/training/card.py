@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,12 @@ METHODS = {
     "examples": "Nearest examples by {encoder}",
     "spans": "Token head over {encoder} and the spelling of words",
 }
+DECISIONS = {
+    "one_of": "each text has one of the labels",
+    "any_of": "each text has any number of the labels",
+    "spans": "it points at stretches of the text",
+}
+SPANS_ON = "its training rows, each judged by a head that had not seen it"
 
 
 def write_card(path: Path, manifest: Mapping[str, Any]) -> None:
@@ -30,10 +36,20 @@ def write_card(path: Path, manifest: Mapping[str, Any]) -> None:
 
     Args:
         path: file to write.
-        manifest: the pack's manifest, with its metrics.
+        manifest: the pack's manifest, with its metrics. One that says by ``judged_on`` which texts they
+            are of was trained from a task, any other from a recipe of this project.
     """
-    parts = (_head(manifest), _figures(manifest), _false_positives(manifest), _sources(manifest))
-    path.write_text("\n".join(line for part in parts for line in part) + "\n", "utf-8")
+    if "judged_on" in manifest:
+        parts = [_task_head(manifest), _task_figures(manifest), _sources(manifest)]
+    else:
+        parts = [
+            _head(manifest),
+            _figures(manifest),
+            _false_positives(manifest),
+            _sources(manifest),
+        ]
+    text = "\n".join(line for part in parts for line in part) + "\n"
+    path.write_text(text, "utf-8", errors="replace")
 
 
 def _head(manifest: Mapping[str, Any]) -> list[str]:
@@ -48,8 +64,6 @@ def _head(manifest: Mapping[str, Any]) -> list[str]:
         f"knows English best. Licence of the weights: {manifest['licence']}.",
         "",
     ]
-    if "method" in manifest:
-        lines += [f"Method: {manifest['method']}, since {manifest['method_reason']}.", ""]
     if shares := manifest.get("encoder_share"):
         values = {round(float(share), 2) for share in shares.values()}
         told = ", ".join(f"{share:g}" for share in sorted(values))
@@ -75,8 +89,6 @@ def _figures(manifest: Mapping[str, Any]) -> list[str]:
         point, figures = points[label], known.get(label)
         budget = point.get("max_false_positive_rate")
         told = "-" if budget is None else f"{budget:.1%}"
-        if point.get("promised") is False:
-            told += " (not promised)"
         count = figures.get("rows", figures.get("spans", 0)) if figures else 0
         row = [label, str(count), f"{point['threshold']:.3f}", told]
         row += [f"{figures[key]:.3f}" if figures and key in figures else "" for key in shown]
@@ -136,13 +148,8 @@ def _false_positives(manifest: Mapping[str, Any]) -> list[str]:
 
 def _sources(manifest: Mapping[str, Any]) -> list[str]:
     rows = sorted(manifest["sources"].items())
-    lines = [
-        "## Made of",
-        "",
-        "| source | rows | licence |",
-        "|---|---|---|",
-        *(f"| {name} | {source['rows']} | {source['licence']} |" for name, source in rows),
-    ]
+    cells = [(name, str(source["rows"]), source["licence"]) for name, source in rows]
+    lines = ["## Made of", "", *_table(("source", "rows", "licence"), cells)]
     if any(name.split(",")[0] == "ours" for name, _ in rows):
         lines += [
             "",
@@ -151,3 +158,70 @@ def _sources(manifest: Mapping[str, Any]) -> list[str]:
             "harmful text put beside them.",
         ]
     return lines
+
+
+# -- packs that were trained from a task ----------------------------------------------------------
+
+
+def _task_head(manifest: Mapping[str, Any]) -> list[str]:
+    made = METHODS[manifest["kind"]].format(encoder=manifest["encoder_name"])
+    lines = [
+        f"# {manifest['name']}",
+        "",
+        manifest["description"],
+        "",
+        f"{made}; {DECISIONS[manifest['decision']]}. Method {manifest['method']}: "
+        f"{manifest['method_reason']}. Licence: {manifest['licence']}.",
+        "",
+    ]
+    if manifest.get("out_of_scope"):
+        lines += [
+            "The further label `out_of_scope` scores how little a text is about any of the labels.",
+            "",
+        ]
+    return lines
+
+
+def _task_figures(manifest: Mapping[str, Any]) -> list[str]:
+    metrics, points = manifest["metrics"], manifest["operating_points"]
+    rows = [
+        [label, *_task_row(metrics["by_label"].get(label)), *_task_point(points[label])]
+        for label in manifest["labels"]
+    ]
+    spans = manifest["decision"] == "spans"
+    unit, where = ("spans", SPANS_ON) if spans else ("rows", manifest["judged_on"])
+    head = ("label", unit, "precision", "recall", "F1", "threshold", "false-positive rate")
+    lines = [f"## Labels, on {where}", "", *_table(head, rows), ""]
+    if spans:
+        lines += ["A find is right where label, start and end are.", ""]
+    overall = ", ".join(f"{key} {value}" for key, value in metrics["overall"].items())
+    lines += [f"Overall: {overall}.", ""]
+    if given := [one["corrections"] for one in manifest.get("updates", ())]:
+        lines += [
+            f"Corrected since by {sum(given):,} texts (updates: {len(given)}). The figures above, but "
+            "for the thresholds, are of the pack as it was trained.",
+            "",
+        ]
+    return lines
+
+
+def _task_row(figures: Mapping[str, Any] | None) -> list[str]:
+    if figures is None:
+        return ["0", "-", "-", "-"]
+    count = figures.get("rows", figures.get("spans"))
+    return [str(count), *(f"{figures[key]:.3f}" for key in ("precision", "recall", "f1"))]
+
+
+def _task_point(point: Mapping[str, Any]) -> list[str]:
+    budget = point.get("max_false_positive_rate")
+    promise = "-" if budget is None else f"at most {budget:.4g}"
+    if point.get("promised") is False:
+        rows = f"{point['benign_rows']} of {point.get('benign_rows_needed')} rows"
+        promise = f"not promised: {point.get('promise_fault', rows)}"
+    return [f"{point['threshold']:.3f}", promise]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [head, *rows]
+    told = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+    return [told[0], "|---" * len(head) + "|", *told[1:]]

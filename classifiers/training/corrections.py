@@ -11,6 +11,7 @@ from classifiers.faults import did_you_mean
 from classifiers.loading import kind_of
 from classifiers.packs import MANIFEST, PackError, read_pack
 from classifiers.training.data import Row
+from classifiers.training.pack import restore
 from classifiers.training.tables import DataError
 
 SOURCE = "corrections"
@@ -47,6 +48,7 @@ def correctable(pack: Path) -> dict[str, Any]:
     Raises:
         PackError: there is none, it is damaged, or of another kind.
     """
+    restore(pack)
     if not (pack / MANIFEST).is_file():
         raise PackError(f"{pack}: no pack is there; --update names the folder of one")
     if (kind := kind_of(pack)) != "head":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from classifiers.training.teacher import TeacherPlan, TeacherResult, teach
 EXAMPLES = "examples of the task"
 BENIGN = "benign"
 PROMISES = {"max_false_positive_rate", "min_recall"}
+ALIKE = "most rows are much alike, so that rows like those it learnt from judge it"
 SYNTHETIC, TAUGHT = "synthetic", "taught"
 """Folders beside the pack: what a chat model wrote, and what a teacher labelled."""
 
@@ -35,13 +37,13 @@ class Helpers:
     """What the trainer cannot reach itself, since it touches no network.
 
     Attributes:
-        chat: makes the chat model that ``synthesize:`` names.
-        judge: makes the judge that ``teacher:`` names.
+        chat: opens the chat model that ``synthesize:`` names; it is closed when the rows are written.
+        judge: likewise the judge that ``teacher:`` names.
         progress: told how far writing and labelling are.
     """
 
-    chat: Callable[[str], ChatModel] | None = None
-    judge: Callable[[Task, Labels], Judge] | None = None
+    chat: Callable[[str], AbstractContextManager[ChatModel]] | None = None
+    judge: Callable[[Task, Labels], AbstractContextManager[Judge]] | None = None
     progress: Callable[[Progress], None] | None = None
 
 
@@ -55,6 +57,7 @@ class Gathered:
         warnings: what the owner should know, a line each.
         bills: what chat models cost, by what they were asked for.
         taught: the teacher's labels, if there is one.
+        doubt: why held-out rows prove no rate; empty where they do.
     """
 
     rows: tuple[Row, ...]
@@ -62,6 +65,7 @@ class Gathered:
     warnings: tuple[str, ...]
     bills: Mapping[str, Any] = field(default_factory=dict)
     taught: TeacherResult | None = None
+    doubt: str = ""
 
 
 def gather(
@@ -115,8 +119,10 @@ def gather(
         differ = [one for one in cleanup.near_conflicts if len(set(one.labels)) > 1]
         cleanup = replace(cleanup, near_conflicts=tuple(differ))
     rows = [cleaned[index] for index in kept]
+    doubt = ""
     if cleanup.largest_group > len(rows) / 2:  # few rows of one mould: there would be no split
         groups = [f"given {row.group}" if row.group else str(at) for at, row in enumerate(rows)]
+        doubt = ALIKE
         warnings.append(
             f"{cleanup.largest_group} of {len(rows)} rows are much alike, so that rows like those it "
             "learnt from judge it: the figures flatter; add rows in other words"
@@ -128,7 +134,7 @@ def gather(
         for row, group, part in zip(rows, groups, parts, strict=True)
         if part is not None
     )
-    return Gathered(finished, cleanup, tuple(warnings), bills, taught)
+    return Gathered(finished, cleanup, tuple(warnings), bills, taught, doubt)
 
 
 def text_features(
@@ -247,7 +253,8 @@ def _synthesized(
         temperature=wanted.temperature,
         seed=task.seed,
     )
-    made = synthesize(plan, helpers.chat(wanted.model), embed, folder, progress=helpers.progress)
+    with helpers.chat(wanted.model) as model:
+        made = synthesize(plan, model, embed, folder, progress=helpers.progress)
     bills["synthesize"] = made.to_json()["bill"]
     return [
         RawRow(row.text, frozenset(row.labels), "synthesized", group=row.group)
@@ -276,6 +283,6 @@ def _taught(
     warnings += ReadReport(reports).warnings()
     labels = labels_of(task)
     plan = TeacherPlan(labels, wanted.sample, max_cost=wanted.max_cost, seed=task.seed)
-    judge = helpers.judge(task, labels)
     pool = texts or [row.text for row in raw]
-    return teach(plan, judge, pool, folder, embed=embed, progress=helpers.progress)
+    with helpers.judge(task, labels) as judge:
+        return teach(plan, judge, pool, folder, embed=embed, progress=helpers.progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections.abc import Mapping, Sequence
@@ -15,18 +16,17 @@ import numpy.typing as npt
 from classifiers import calibration
 from classifiers.encoder import Encoder
 from classifiers.heads import OUT_OF_SCOPE, probabilities
+from classifiers.loading import KINDS
+from classifiers.loading import PRIVATE as PRIVATE
 from classifiers.packs import MANIFEST, read_pack, write_manifest, write_tensors
 from classifiers.training.data import Row
 from classifiers.training.fit import truth_table
-from classifiers.training.methods.base import Trained
+from classifiers.training.methods.base import MAX_CALIBRATION_ROWS, Trained
 from classifiers.training.replay import REPLAY, thinned
 from classifiers.types import Kind, UnknownLabel
 
 CARD = "README.md"
 CALIBRATION = "calibration.safetensors"
-MAX_CALIBRATION_ROWS = 12_000
-PRIVATE = "encoder"
-"""Folder within a pack that holds an encoder of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,14 @@ class Promise:
         recall: recall that is to be proven as well, if any.
         least: a label that is less likely than this never matches by default.
         strict: too few benign rows are an error; otherwise the point is marked as not promised.
+        doubt: why the held-out rows prove nothing; every point is then marked as not promised.
     """
 
     budget: float
     recall: float | None = None
     least: float = 0.5
     strict: bool = False
+    doubt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,21 +146,51 @@ def manifest_of(folder: Path, kind: str = "head") -> dict[str, Any]:
 
 
 def check_target(target: Path) -> None:
-    """Refuse a place where no pack can be put.
+    """Refuse a place where no pack can be put. A pack that a killed run took away is put back first.
 
     Raises:
         FileExistsError: a file is there, or a folder with other files.
     """
+    restore(target)
     if target.exists() and not target.is_dir():
         raise FileExistsError(f"{target} is a file; name a folder with -o")
-    if target.is_dir() and not (target / MANIFEST).is_file() and any(target.iterdir()):
+    if target.is_dir() and (others := _foreign(target)):
         raise FileExistsError(
-            f"{target} is a folder with other files, not a pack; name another folder with -o"
+            f"{target} is a folder with other files ({', '.join(others[:3])}), which a new pack would "
+            "replace; name another folder with -o"
         )
+
+
+def _foreign(folder: Path) -> list[str]:
+    """What lies in a folder beside the files of a classifier's pack; everything, if it is none."""
+    inside = sorted(path.name for path in folder.iterdir())
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+        listed, kind = manifest["files"].keys(), manifest["kind"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return inside
+    if kind not in KINDS:  # an encoder pack, for one
+        return inside
+    return [name for name in inside if name not in {*listed, MANIFEST, PRIVATE}]
+
+
+def restore(target: Path) -> None:
+    """Put back the pack that :func:`replace_folder` had moved aside when its process was killed."""
+    target = target.resolve()
+    old = _aside(target)
+    if not target.exists() and (old / MANIFEST).is_file():
+        old.rename(target)
+
+
+def _aside(target: Path) -> Path:
+    """Where the older pack lies while the newer one is moved to its place."""
+    return target.with_name(f".{target.name}.old")
 
 
 def replace_folder(made: Path, target: Path) -> None:
     """Put a finished folder in the place of another, so that no half-written pack is ever seen.
+
+    Between two renames there is no pack at all; what is killed there, :func:`restore` mends.
 
     Args:
         made: on the same file system as the target.
@@ -169,7 +201,7 @@ def replace_folder(made: Path, target: Path) -> None:
     """
     check_target(target)
     target = target.resolve()
-    old = target.with_name(f".{target.name}.old")
+    old = _aside(target)
     try:
         if target.exists():
             shutil.rmtree(old, ignore_errors=True)
@@ -194,7 +226,8 @@ def operating_points(
     calibration rows, and never under ``promise.least``.
 
     For ``one_of`` heads the benign rows of a label are those of all other labels. Where the rows are
-    too few for the promise, the point says so and how many more are needed.
+    too few for the promise, the point says so and how many are needed; where they prove nothing
+    (``promise.doubt``), it says why.
 
     Args:
         name: of the pack, for the error.
@@ -221,6 +254,8 @@ def operating_points(
             point["promised"] = False
             point["benign_rows_needed"] = calibration.benign_needed(promise.budget)
         cut = math.ceil(cut * 1e6) / 1e6  # rounded down it would let a benign row in
+        if promise.doubt:
+            point |= {"promised": False, "promise_fault": promise.doubt}
         point |= {
             "threshold": cut,
             "max_false_positive_rate": promise.budget,
@@ -232,6 +267,8 @@ def operating_points(
         }
         if promise.recall is not None:
             point |= _recall(scores[found, column], promise.recall, cut, f"{name}: {label}")
+            if promise.doubt:
+                point |= {"recall_promised": False, "recall_fault": promise.doubt}
         points[label] = point
     return points
 

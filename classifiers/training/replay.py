@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix, vstack
 
 from classifiers import lexical
+from classifiers.packs import PackError
 from classifiers.training.data import Row
 from classifiers.training.fit import Linear
 from classifiers.training.windows import Windows
@@ -118,8 +120,55 @@ def thinned(
     }
 
 
+def check_remembered(
+    folder: Path, tensors: Mapping[str, npt.NDArray[Any]], features: int, labels: int, rows: int
+) -> None:
+    """Refuse a :data:`REPLAY` file whose numbers do not fit together.
+
+    Args:
+        folder: the pack, for the error.
+        features, labels: of the pack's head.
+        rows: of its calibration.
+
+    Raises:
+        PackError: a tensor is missing, of another shape, or points outside of what there is.
+    """
+    count = len(tensors.get("features", ()))
+    shapes = {
+        "features": (count, features),
+        "scale": (count,),
+        "grams_at": (count + 1,),
+        "grams_bucket": (len(tensors.get("grams_value", ())),),
+        "truth": (count, labels),
+        "benign": (count,),
+        "index": (count,),
+    }
+    for name, shape in shapes.items():
+        if name not in tensors or tensors[name].shape != shape:
+            found = "missing" if name not in tensors else f"of shape {tensors[name].shape}"
+            raise PackError(
+                f"{folder}: {REPLAY}: {name!r} is {found}, {shape} is needed; rebuild it"
+            )
+    at, bucket = tensors["grams_at"], tensors["grams_bucket"]
+    sound = (
+        at[0] == 0
+        and at[-1] == len(bucket)
+        and (np.diff(at) >= 0).all()
+        and (not len(bucket) or (bucket.min() >= 0 and bucket.max() < lexical.BUCKETS))
+        and (
+            not count
+            or (tensors["index"].min() >= min(-1, CORRECTED) and tensors["index"].max() < rows)
+        )
+        and np.isfinite(tensors["scale"]).all()
+        and np.isfinite(tensors["grams_value"]).all()
+        and np.isin(tensors["truth"], (-1, 0, 1)).all()
+    )
+    if not sound:
+        raise PackError(f"{folder}: {REPLAY} points outside of what there is; rebuild the pack")
+
+
 def remembered(tensors: Mapping[str, npt.NDArray[Any]]) -> Replay:
-    """The rows of a pack's :data:`REPLAY` file."""
+    """The rows of a pack's :data:`REPLAY` file, once they have been checked."""
     return Replay(
         tensors["features"].astype(np.float32) * tensors["scale"].astype(np.float32)[:, None],
         _grams(tensors),

@@ -47,6 +47,12 @@ class ChatModel(Protocol):
         """Stands in messages, journals and reports; holds no secret."""
         ...
 
+    @property
+    def source(self) -> str:
+        """The model and, where one is named, the server, without a secret.
+        Verdicts of another source are others."""
+        ...
+
     def complete(
         self,
         messages: Sequence[Message],

@@ -7,7 +7,7 @@ each group to the part that lacks its labels most.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -96,21 +96,6 @@ def folds(groups: Sequence[str], truth: npt.NDArray[Any], k: int, *, seed: int =
     held = np.asarray(truth) == 1
     counts = np.column_stack([held, ~held.any(axis=1)]).astype(np.int64)
     return _assigned(groups, counts, np.full(k, 1 / k), [-1] * len(groups), seed)
-
-
-def leave_one_source_out(rows: Sequence[RawRow]) -> Iterator[tuple[str, Ints, Ints]]:
-    """For each source: its name, the rows of all others, and its own rows, as indexes.
-
-    Nothing for rows of a single source. It shows what a classifier is worth on data it has not seen
-    the like of.
-    """
-    sources = np.asarray([row.source for row in rows], dtype=object)
-    names = sorted(set(sources))
-    if len(names) < 2:
-        return
-    for name in names:
-        own = sources == name
-        yield str(name), np.flatnonzero(~own), np.flatnonzero(own)
 
 
 def _counts(rows: Sequence[RawRow], labels: Sequence[str]) -> Ints:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from classifiers.encoder import Encoder
 from classifiers.heads import OUT_OF_SCOPE, probabilities
 from classifiers.training.data import Row
 from classifiers.training.evaluate import HELD_OUT, Given, evaluate, judge_slice, score
 from classifiers.training.evaluation import Evaluation, Slice
+from classifiers.training.figures import IN_SCOPE_KEPT
 from classifiers.training.fit import Settings, fit, truth_table
 from classifiers.training.gather import Gathered, labels_of
 from classifiers.training.methods.base import Context, Trained, Wide
@@ -35,8 +35,9 @@ MOST_CURVE = 2_000
 FEWEST_SOURCE = 20
 MOST_SOURCE = 4_000
 """Rows that train in place of all, for each source that is left out."""
-IN_SCOPE_KEPT = 0.95
 CROSS_FITTED = "its training rows, each judged by a model that had not seen it"
+Judged = tuple[str, Sequence[Row], Wide]
+"""What is judged: in words, the rows, and their ``[n, labels]`` scores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +61,8 @@ class Study:
     cases: Mapping[str, Sequence[Row]]
     context: Context
 
-    def judged(self) -> tuple[str, Sequence[Row], Wide]:
-        """What is judged: in words, the rows, and their ``[n, labels]`` scores."""
+    def judged(self) -> Judged:
+        """The rows of the test split as served, or held-out training rows where they are too few."""
         if len(self.test) >= FEWEST_TEST:
             return HELD_OUT, self.test, self.scores([row.text for row in self.test])
         honest = np.flatnonzero(self.trained.honest)
@@ -74,18 +75,19 @@ class Study:
         return found
 
     def evaluation(
-        self, sizes: Mapping[str, int], *, with_texts: bool, method: str, full: bool
+        self, judged: Judged, sizes: Mapping[str, int], *, with_texts: bool, method: str, full: bool
     ) -> Evaluation:
         """All figures.
 
         Args:
+            judged: from :meth:`judged`.
             sizes: rows by split.
             with_texts: show the texts of mistakes.
             method: learning curve and sources left out are measured for ``head`` alone.
             full: measure also what only the report shows.
         """
         cuts = dict(self.classifier.thresholds(self.labels, OperatingPoint()))
-        judged_on, rows, scores = self.judged()
+        judged_on, rows, scores = judged
         points = getattr(self.classifier, "manifest")["operating_points"]  # noqa: B009
         slow = full and method == "head"
         given = Given(
@@ -266,7 +268,14 @@ def doubts(manifest: Mapping[str, Any]) -> list[str]:
     """What the pack does not promise, a line each."""
     points: Mapping[str, Mapping[str, Any]] = manifest["operating_points"]
     lines = []
-    weak = {k: p for k, p in points.items() if p.get("promised") is False}
+    doubted = {k: p for k, p in points.items() if "promise_fault" in p}
+    if doubted:
+        some = next(iter(doubted.values()))
+        lines.append(
+            f"a false-positive rate of {_rate(some['max_false_positive_rate'])} is not promised for "
+            f"{_few(doubted)}: {some['promise_fault']}"
+        )
+    weak = {k: p for k, p in points.items() if "benign_rows_needed" in p}
     if weak:
         some = next(iter(weak.values()))
         least, needed = (
@@ -292,12 +301,12 @@ def doubts(manifest: Mapping[str, Any]) -> list[str]:
 
 
 def agreement_with(
-    gathered: Gathered, task: Task, study: Study, encoder: Encoder
+    gathered: Gathered, task: Task, study: Study, judged: Judged
 ) -> TeacherReport | None:
     """How far the head says what its teacher said, and from when on it was worth its price."""
     if gathered.taught is None:
         return None
-    _, rows, scores = study.judged()
+    _, rows, scores = judged
     texts = set(gathered.taught.texts)
     own = [index for index, row in enumerate(rows) if row.text in texts]
     rows, scores = [rows[index] for index in own], scores[own]
@@ -311,14 +320,14 @@ def agreement_with(
     before = time.process_time()
     study.scores(sample)
     milliseconds = (time.process_time() - before) * 1e3 / max(len(sample), 1)
-    written = gathered.bills.get("synthesize", {}).get("dollars") or 0.0
+    written = gathered.bills.get("synthesize", {"dollars": 0.0})["dollars"]
     return teacher_report(
         gathered.taught,
         said,
         [row.labels for row in rows],
         labels_of(task),
         head_cpu_ms=round(milliseconds, 3),
-        also_dollars=float(written),
+        also_dollars=written,
     )
 
 

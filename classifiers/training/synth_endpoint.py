@@ -25,6 +25,12 @@ class Moderation(Protocol):
         """Stands in messages, journals and reports; holds no secret."""
         ...
 
+    @property
+    def source(self) -> str:
+        """The address and, where one is named, the model, without a secret.
+        Verdicts of another source are others."""
+        ...
+
     def moderate(self, texts: Sequence[str]) -> Reply:
         """The reply's body as text: ``{"results": [{"flagged", "categories", ...}, ...]}``.
 
@@ -74,7 +80,7 @@ class EndpointJudge:
         self._threshold = threshold
         self._again = again
         # Not the categories or the threshold: the same paid scores serve other ones.
-        self.spec = digest("moderations", endpoint.name, again)
+        self.spec = digest("moderations", endpoint.source, again)
 
     def ask(self, texts: Sequence[str], about: tuple[str, ...]) -> Ask[Verdicts_]:
         """The question after some texts."""

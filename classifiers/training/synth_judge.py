@@ -46,10 +46,18 @@ class PromptedJudge:
         labels: of the task.
         own: the user's own instructions.
         again: another number asks anew for texts that have a verdict already.
+        source: whose verdicts they are; by default the model's by name, wherever it is served.
     """
 
     def __init__(
-        self, model: ChatModel, labels: Labels, *, own: str = "", again: int = 0, batch: int = BATCH
+        self,
+        model: ChatModel,
+        labels: Labels,
+        *,
+        own: str = "",
+        again: int = 0,
+        batch: int = BATCH,
+        source: str = "",
     ) -> None:
         self.name = model.name
         self.batch = batch
@@ -57,7 +65,8 @@ class PromptedJudge:
         self._labels = labels
         self._own = own
         self._again = again
-        self.spec = digest("judge", model.name, labels.told(), labels.one_of, own, again)
+        self._source = source or model.name
+        self.spec = digest("judge", self._source, labels.told(), labels.one_of, own, again)
 
     def ask(self, texts: Sequence[str], about: tuple[str, ...]) -> Ask[Verdicts_]:
         """The question after the labels of some texts."""
@@ -99,7 +108,12 @@ class PromptedJudge:
     def anew(self) -> PromptedJudge:
         """The same judge, that knows none of its verdicts."""
         return PromptedJudge(
-            self._model, self._labels, own=self._own, again=self._again + 1, batch=self.batch
+            self._model,
+            self._labels,
+            own=self._own,
+            again=self._again + 1,
+            batch=self.batch,
+            source=self._source,
         )
 
     def estimate(self, texts: int, tokens_per_text: int) -> Estimate:

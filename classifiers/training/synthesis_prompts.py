@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from classifiers.training.spend import Message, tokens_of
+from classifiers.training.spend import Message
 
 Kind = Literal["positive", "near_miss", "ordinary"]
 
@@ -216,11 +216,6 @@ def label_tokens(count: int) -> int:
 def example_tokens() -> int:
     """Tokens to expect of one text: the mean over LENGTHS."""
     return sum(tokens for _, tokens in LENGTHS) // len(LENGTHS)
-
-
-def spec_tokens(labels: Labels) -> int:
-    """Tokens of what every prompt begins with."""
-    return tokens_of(labels.told())
 
 
 def _goal(labels: Labels, label: LabelSpec | None, kind: Kind) -> str:

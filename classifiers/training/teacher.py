@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from classifiers.training.data import Row, normal_key
+from classifiers.training.data import normal_key
 from classifiers.training.spend import (
     Bill,
     CallFailed,
@@ -110,13 +110,6 @@ class TeacherResult:
     bill_line: str
     path: Path
 
-    def rows(self) -> list[Row]:
-        """Rows to train a head on."""
-        return [
-            Row(text, labels, source="teacher")
-            for text, labels in zip(self.texts, self.labels, strict=True)
-        ]
-
 
 @dataclass(frozen=True, slots=True)
 class TeacherReport:
@@ -158,7 +151,7 @@ def prompted_teacher(model: ChatModel, labels: Labels, prompt: str = "") -> Judg
         labels: with their descriptions; the names must be those that the head will have.
         prompt: the user's own instructions; they stand before the labels.
     """
-    return PromptedJudge(model, labels, own=prompt)
+    return PromptedJudge(model, labels, own=prompt, source=model.source)
 
 
 def estimate_teacher(plan: TeacherPlan, judge: Judge, texts: Sequence[str]) -> Estimate:
@@ -287,7 +280,7 @@ def teacher_report(
     labels: Labels,
     *,
     head_cpu_ms: float | None = None,
-    also_dollars: float = 0.0,
+    also_dollars: float | None = 0.0,
 ) -> TeacherReport:
     """Compare a head with its teacher.
 
@@ -297,10 +290,12 @@ def teacher_report(
         teacher: the teacher's labels of the same texts.
         labels: of the task.
         head_cpu_ms: measured milliseconds per text.
-        also_dollars: paid for the head besides, such as for rows that were written.
+        also_dollars: paid for the head besides, such as for rows that were written; None where that
+            is not known, and then the whole bill is not.
     """
     bill = result.bill["dollars"]
     per_text = None if bill is None else bill / max(1, result.questions)
+    whole = None if bill is None or also_dollars is None else bill + also_dollars
     return TeacherReport(
         teacher=result.teacher,
         labelled=len(result.texts),
@@ -308,12 +303,10 @@ def teacher_report(
         agreement=agreement(head, teacher, labels.names),
         self_contradiction=result.consistency.share,
         repeated=result.consistency.texts,
-        bill_dollars=None if bill is None else round(bill + also_dollars, 6),
+        bill_dollars=None if whole is None else round(whole, 6),
         teacher_dollars_per_1000=None if per_text is None else round(1000 * per_text, 6),
         head_dollars_per_1000=0.0,
         head_cpu_ms=head_cpu_ms,
         # The saving per text is the teacher's price of one: the head calls no API.
-        break_even_texts=ceil((bill + also_dollars) / per_text - 1e-6)
-        if bill and per_text
-        else None,
+        break_even_texts=ceil(whole / per_text - 1e-6) if whole and per_text else None,
     )

@@ -16,6 +16,7 @@ from classifiers.encoder import Encoder
 from classifiers.loading import load_packs
 from classifiers.packs import SHIPPED, file_sha256
 from classifiers.training import study
+from classifiers.training.card import write_card
 from classifiers.training.clean import Cleanup
 from classifiers.training.data import FOLDS, Row
 from classifiers.training.evaluation import Evaluation
@@ -38,7 +39,6 @@ from classifiers.training.report import write_report
 from classifiers.training.slices import Point, write_slices
 from classifiers.training.split import folds as folds_of
 from classifiers.training.task import Case, Task, load_task, make_task
-from classifiers.training.task_card import write_task_card
 from classifiers.training.teacher import TeacherReport
 from classifiers.training.workplace import one_thread, scratch_beside
 
@@ -223,7 +223,8 @@ class _Line:
         )
         trained = method.train(self.train, self.labels, task.kind, context)
         options.say("choosing the thresholds")
-        promise = Promise(task.max_false_positive_rate, task.min_recall)
+        doubt = trained.doubt or self.gathered.doubt
+        promise = Promise(task.max_false_positive_rate, task.min_recall, doubt=doubt)
         own = trained.encoder
         home = self.encoder if own is None else Encoder(own, threads=options.threads)
         outside = study.out_of_scope(task.kind, trained.held_out, trained.honest, self.labels)
@@ -245,10 +246,13 @@ class _Line:
             self._cases(),
             context,
         )
+        judged = study_of.judged()
+        teacher = study.agreement_with(self.gathered, task, study_of, judged)
         evaluation = study_of.evaluation(
-            self._sizes(), with_texts=options.with_texts, method=name, full=options.report
+            judged, self._sizes(), with_texts=options.with_texts, method=name, full=options.report
         )
-        return self._finished(made, manifest, evaluation, (name, reason), study_of)
+        manifest["metrics"] = evaluation.metrics()
+        return self._finished(made, manifest, evaluation, (name, reason), teacher)
 
     def spans(self, made: Path) -> Report:
         """Stretches of the text."""
@@ -302,20 +306,15 @@ class _Line:
         manifest: dict[str, Any],
         evaluation: Evaluation,
         method: tuple[str, str],
-        study_of: study.Study | None,
+        teacher: TeacherReport | None,
     ) -> Report:
         gathered = self.gathered
-        teacher = None
-        if gathered.taught is not None and study_of is not None:
-            teacher = study.agreement_with(gathered, self.task, study_of, self.encoder)
-        if study_of is not None:
-            manifest["metrics"] = evaluation.metrics()
         if teacher is not None:
             manifest["teacher"] = teacher.to_json()
         counts = Counter(label for row in self.train for label in row.labels)
         manifest["train_rows"] = {label: counts[label] for label in self.labels}
         manifest["judged_on"] = evaluation.judged_on
-        write_task_card(made / CARD, manifest, evaluation.judged_on)
+        write_card(made / CARD, manifest)
         if self.options.report:
             self.options.say("drawing the report")
             write_report(made, manifest, evaluation)

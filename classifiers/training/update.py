@@ -13,36 +13,37 @@ import numpy as np
 import numpy.typing as npt
 
 from classifiers.encoder import Encoder
-from classifiers.heads import HeadClassifier, load_heads, probabilities
-from classifiers.packs import PackError, read_tensors, write_tensors
+from classifiers.heads import HeadClassifier, load_heads
+from classifiers.loading import PRIVATE
+from classifiers.packs import write_tensors
+from classifiers.training.card import write_card
+from classifiers.training.corrected import Subject
 from classifiers.training.corrections import correctable
 from classifiers.training.data import Row
-from classifiers.training.delta import Delta, Points, fit_delta
+from classifiers.training.delta import (
+    Delta,
+    Points,
+)
 from classifiers.training.features import FeatureCache
-from classifiers.training.fit import truth_table
 from classifiers.training.pack import (
     CALIBRATION,
     CARD,
-    PRIVATE,
     Promise,
     check_target,
     finish,
-    manifest_of,
     operating_points,
     replace_folder,
 )
-from classifiers.training.replay import CORRECTED, REPLAY, Replay, joined, remembered
-from classifiers.training.slices import batches_of, passed, read_slices
+from classifiers.training.replay import CORRECTED, REPLAY, joined
+from classifiers.training.slices import passed
 from classifiers.training.task_card import write_task_card
-from classifiers.training.windows import make_windows
 from classifiers.training.workplace import scratch_beside
-from classifiers.types import Kind
-from classifiers.views import Reader
 from classifiers.written import name_of
 
 Wide = npt.NDArray[np.float64]
 WEIGHTS = (1.0, 3.0, 10.0, 30.0, 100.0)
-"""What a correction counts, in remembered rows; the least that gets every correction right is taken."""
+"""What a correction counts, in remembered rows; the least that gets most corrections right without harm
+is taken."""
 TOLERATED = 0.005
 """Share of the remembered rows of a label that may be lost; slices that a person wrote may lose none."""
 CORRECTIONS, EARLIER = "corrections", "earlier corrections"
@@ -93,6 +94,16 @@ class Update:
         """The slices that got worse."""
         return tuple(change for change in self.slices if change.worse)
 
+    @property
+    def right(self) -> int:
+        """How many of the corrections are right now."""
+        return self.slices[0].after
+
+    @property
+    def complete(self) -> bool:
+        """Every correction is right, and nothing got worse."""
+        return self.right == self.corrections and not self.worse
+
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
         found = asdict(self)
@@ -140,7 +151,7 @@ def update(
         if (pack / PRIVATE).is_dir():
             encoder = Encoder(pack / PRIVATE)
             cache = stack.enter_context(FeatureCache(encoder, cache.folder))
-        subject = _Subject(pack, encoder, name)
+        subject = Subject(pack, encoder, name)
         given = subject.points_of(rows, cache)
     subject.believe(given)
     place = target.resolve()
@@ -149,109 +160,67 @@ def update(
         shutil.copytree(pack, made)
         for stale in (*STALE, CARD):
             (made / stale).unlink(missing_ok=True)
-        found = None
-        for weight in WEIGHTS:
-            delta = subject.fitted(given, weight)
-            found = _write(subject, rows, given, delta, weight, made)
-            first = found.slices[0]
-            if first.after == first.cases or (found.worse and not force):
-                break
-        assert found is not None
-        if found.worse and not force:
-            lost = "; ".join(f"{c.name}: {c.before} of {c.cases} -> {c.after}" for c in found.worse)
-            raise GotWorse(
-                f"{pack.name}: {lost}. Nothing was written; look at the corrections, or write it all "
-                "the same with --force"
-            )
+        found = _best(subject, rows, given, made, force)
         replace_folder(made, place)
     return found
 
 
-class _Subject:
-    """The pack that is corrected."""
+def _best(subject: Subject, rows: Sequence[Row], given: Points, made: Path, force: bool) -> Update:
+    """Write the pack with the least weight that gets most corrections right and makes nothing worse.
 
-    def __init__(self, pack: Path, encoder: Encoder, name: str | None) -> None:
-        manifest = correctable(pack)
-        if REPLAY not in manifest["files"]:
-            raise PackError(
-                f"{pack}: has no {REPLAY}, so it cannot be corrected; train it anew with the "
-                "corrections among its data"
-            )
-        self.pack = pack
-        self.encoder = encoder
-        self.hash = str(manifest["hash"])
-        self.manifest = manifest_of(pack)
-        if name is not None:
-            self.manifest["name"] = name
-        self.labels: tuple[str, ...] = tuple(manifest["labels"])
-        self.decision: Kind = manifest["decision"]
-        self.head = read_tensors(pack / "head.safetensors")
-        self.replay_tensors = read_tensors(pack / REPLAY)
-        self.replay: Replay = remembered(self.replay_tensors)
-        self.held_out = read_tensors(pack / CALIBRATION)
-        self.reader = Reader(encoder)
-        self.before: HeadClassifier = load_heads([pack], self.reader)[0]
-        self.slices = read_slices(pack)
-        self.batches = batches_of(self.slices)
-        self.anchors = Points(
-            self.replay.features,
-            self.replay.grams,
-            self.logits(self.replay.features, self.replay.grams),
-            self.replay.truth,
+    The weights are compared by the plain fit, and one that seems best is fitted honestly: that may
+    show it to be worse, and then the search goes on.
+
+    Raises:
+        GotWorse: every weight that helps makes something worse, and ``force`` is not set.
+    """
+    tried: list[Update] = []
+    seeming: list[Update] = []
+    for weight in WEIGHTS:
+        seems = _write(subject, rows, given, weight, made, honest=False)
+        if seems.complete:
+            tried.append(_write(subject, rows, given, weight, made))
+            if tried[-1].complete:
+                return tried[-1]
+        else:
+            seeming.append(seems)
+
+    before = (tried + seeming)[0].slices[0].before
+    hopeless = max(one.right for one in tried + seeming) <= before
+
+    def rank(one: Update) -> tuple[bool, int]:
+        # To be harmless and of no use is no answer where another weight is of use.
+        return not one.worse and (hopeless or one.right > before), one.right
+
+    for seems in sorted(seeming, key=rank, reverse=True):
+        if tried and max(map(rank, tried)) >= rank(seems):
+            break
+        tried.append(_write(subject, rows, given, seems.weight, made))
+    found = max(tried, key=lambda one: (*rank(one), -one.weight))
+    if found.worse and not force:
+        lost = "; ".join(f"{c.name}: {c.before} of {c.cases} -> {c.after}" for c in found.worse)
+        raise GotWorse(
+            f"{subject.pack.name}: {lost}. Nothing was written; look at the corrections, or write it "
+            "all the same with --force"
         )
-        self.again = np.zeros(len(self.replay.truth), dtype=bool)
-        """Remembered rows whose text is corrected now."""
-
-    def logits(self, features: npt.NDArray[np.float32], grams: Any) -> Wide:
-        lexical = self.head["lexical"].astype(np.float64)
-        encoder, bias = self.head["encoder"].astype(np.float64), self.head["bias"]
-        found: Wide = features @ encoder + grams @ lexical + bias
-        return found
-
-    def points_of(self, rows: Sequence[Row], cache: FeatureCache) -> Points:
-        """Each correction as the window that decides."""
-        truth = truth_table(rows, self.labels)
-        windows = make_windows(rows, self.encoder, cache, str(self.manifest["pooling"]))
-        logits = self.logits(windows.features, windows.grams)
-        wanted = np.where(truth == 1, 0.0, -50.0)
-        wanted[(truth == 1).sum(axis=1) == 0] = 0.0
-        worth = (logits + wanted[windows.owner]).max(axis=1)
-        order = np.lexsort((-worth, windows.owner))
-        _, first = np.unique(windows.owner[order], return_index=True)
-        own = order[first]
-        return Points(windows.features[own], windows.grams[own], logits[own], truth)
-
-    def believe(self, given: Points) -> None:
-        """Take the corrected labels for remembered rows with the same text, too."""
-        said = {key: index for index, key in enumerate(given.spelling()) if key}
-        for row, key in enumerate(self.anchors.spelling()):
-            if key in said:
-                self.again[row] = True
-                self.replay.truth[row] = given.truth[said[key]]
-                self.replay.benign[row] = not (given.truth[said[key]] != 0).any()
-        self.replay_tensors["benign"] = self.replay.benign.astype(np.uint8)
-
-    def fitted(self, given: Points, weight: float) -> Delta:
-        """The change for the corrections, earlier ones included."""
-        earlier = (self.replay.index == CORRECTED) & ~self.again
-        anchors = self.anchors.take(~(self.again | (self.replay.index == CORRECTED)))
-        corrected = given.and_also(self.anchors.take(earlier))
-        return fit_delta(anchors, corrected, self.decision, weight)
-
-    def cuts(self, points: dict[str, Any]) -> npt.NDArray[np.float64]:
-        return np.asarray([points[label]["threshold"] for label in self.labels])
-
-    def right(self, logits: Wide, truth: npt.NDArray[np.int8], cuts: Wide) -> npt.NDArray[np.bool_]:
-        """``[n, labels]`` whether the verdict on each label is right; unknown ones are."""
-        matched = probabilities(logits, self.decision) >= cuts
-        right: npt.NDArray[np.bool_] = (matched == (truth == 1)) | (truth < 0)
-        return right
+    return found if found is tried[-1] else _write(subject, rows, given, found.weight, made)
 
 
 def _write(
-    subject: _Subject, rows: Sequence[Row], given: Points, delta: Delta, weight: float, made: Path
+    subject: Subject,
+    rows: Sequence[Row],
+    given: Points,
+    weight: float,
+    made: Path,
+    honest: bool = True,
 ) -> Update:
-    """Write the corrected pack into the folder, a copy of the old one, and compare."""
+    """Write the corrected pack into the folder, a copy of the old one, and compare.
+
+    Args:
+        honest: move the calibration rows by shifts of fits without them; otherwise by the fit itself,
+            which is quicker and shows about the same.
+    """
+    delta, shifts = subject.fitted(given, weight, honest)
     head = subject.head
     write_tensors(
         made / "head.safetensors",
@@ -261,17 +230,17 @@ def _write(
             "bias": (head["bias"] + delta.bias).astype(np.float32),
         },
     )
-    held_out = subject.held_out
-    logits = held_out["logits"].astype(np.float64)
-    replay = subject.replay
-    kept = replay.index >= 0
-    moved = delta.of(subject.anchors)
-    logits[replay.index[kept]] += moved[kept]
-    truth = held_out["truth"].copy()
-    truth[replay.index[kept]] = replay.truth[kept]
-    write_tensors(made / CALIBRATION, {"logits": logits.astype(np.float32), "truth": truth})
+    after_fit = subject.calibrated(shifts)
+    logits, truth = after_fit.logits.astype(np.float32), after_fit.truth
+    write_tensors(made / CALIBRATION, {"logits": logits, "truth": truth})
     write_tensors(
-        made / REPLAY, joined(subject.replay_tensors, given.features, given.grams, given.truth)
+        made / REPLAY,
+        joined(
+            {**subject.replay_tensors, "index": after_fit.index},
+            given.features,
+            given.grams,
+            given.truth,
+        ),
     )
     manifest = dict(subject.manifest)
     old = manifest["operating_points"]
@@ -287,11 +256,15 @@ def _write(
     manifest["operating_points"] = points
     changes = [
         *manifest.get("updates", []),
-        {"corrections": len(rows), "weight": weight, "from": subject.hash},
+        {
+            "corrections": len(rows),
+            "weight": weight,
+            "from": subject.hash,
+            "calibration_rows": after_fit.counts,
+        },
     ]
     manifest["updates"] = changes
-    if "judged_on" in manifest:
-        write_task_card(made / CARD, manifest, manifest["judged_on"])
+    _write_card(made / CARD, manifest)
     finish(made, manifest)
     after = load_heads([made], subject.reader)[0]
     return Update(
@@ -306,6 +279,14 @@ def _write(
     )
 
 
+def _write_card(path: Path, manifest: dict[str, Any]) -> None:
+    """The card as the pack had it: of a task, or of a pack that was built without one."""
+    if "judged_on" in manifest:
+        write_task_card(path, manifest, manifest["judged_on"])
+    else:
+        write_card(path, {"metrics": {"by_label": {}, "overall": {}}, **manifest})
+
+
 def promise_of(points: dict[str, Any]) -> Promise:
     """What a pack's default points were made to keep; it is the same for all labels."""
     first = next(iter(points.values()))
@@ -314,11 +295,12 @@ def promise_of(points: dict[str, Any]) -> Promise:
         float(first.get("max_false_positive_rate", 0.01)),
         None if recall is None else float(recall),
         float(first.get("least", 0.5)),
+        doubt=str(first.get("promise_fault", "")),
     )
 
 
 def _compare(
-    subject: _Subject,
+    subject: Subject,
     after: HeadClassifier,
     given: Points,
     delta: Delta,

@@ -214,9 +214,13 @@ def _promises(evaluation: Evaluation) -> list[str]:
             f"{_at_most(rate)}{own}, with 95\u00a0% confidence, if they are like those that its "
             "threshold was proven on."
         )
-    if bare := [one for one in evaluation.budgets if not one.proven]:
-        names = _listed([one.label for one in bare])
-        said.append(f"NOT promised, there were too few {ordinary} to prove it: {names}.")
+    bare = [one for one in evaluation.budgets if not one.proven]
+    if few := [one.label for one in bare if one.needed is not None]:
+        said.append(f"NOT promised, there were too few {ordinary} to prove it: {_listed(few)}.")
+    if other := [one.label for one in bare if one.needed is None]:
+        said.append(
+            f"NOT promised, since the held-out {ordinary} prove nothing here: {_listed(other)}."
+        )
     for state, words in (
         ("yes", "Proven by the held-out texts too"),
         ("unclear", "The held-out texts are too few to say whether it is kept"),

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+EXTRA = "python -m pip install 'doorman[train]'"
+"""What installs the packages that only the trainer needs."""
+
 
 @contextmanager
 def one_thread() -> Iterator[None]:

@@ -50,6 +50,10 @@ class Context:
     say: Callable[[str], None] = silent
 
 
+MAX_CALIBRATION_ROWS = 12_000
+"""Held-out rows that ship with a pack at most."""
+
+
 @dataclass(frozen=True, slots=True)
 class Trained:
     """What a method made.
@@ -63,6 +67,7 @@ class Trained:
         honest: ``[rows]`` False where ``held_out`` cannot be had without having seen the row.
         encoder: a folder with an encoder of its own, to be put into the pack; None: the shared one.
         replay: ``[rows, features]`` and so on, what a later update needs of each row.
+        doubt: why the held-out rows prove no rate; empty where they do.
     """
 
     kind: str
@@ -72,6 +77,7 @@ class Trained:
     honest: npt.NDArray[np.bool_]
     encoder: Path | None = None
     replay: Tensors = field(default_factory=dict)
+    doubt: str = ""
 
 
 class Method(Protocol):

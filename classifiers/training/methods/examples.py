@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from classifiers.nearest import similarities
+from classifiers.normalize import plain
 from classifiers.training.data import Row
 from classifiers.training.fit import truth_table
 from classifiers.training.methods.base import Context, Trained, Wide
 from classifiers.training.platt import calibrate
-from classifiers.training.windows import make_windows
+from classifiers.training.windows import make_windows, pool_max
 from classifiers.types import Kind
 
 PRIOR = (20.0, 0.45)
@@ -25,7 +25,8 @@ FEWEST = 8
 
 @dataclass(frozen=True, slots=True)
 class ExamplesMethod:
-    """Every row is an example; each is judged by the others."""
+    """Every row is an example; each is judged by the others, but for those of its own group, on its windows
+    as they are served."""
 
     name: str = "examples"
 
@@ -34,17 +35,21 @@ class ExamplesMethod:
     ) -> Trained:
         """See :meth:`classifiers.training.methods.base.Method.train`."""
         context.say(f"reading {len(rows):,} examples")
-        windows = make_windows(rows, context.encoder, context.cache, "mean")
         truth = truth_table(rows, labels)
+        held = truth == 1
         for column, label in enumerate(labels):
-            if not (truth[:, column] == 1).any():
+            if not held[:, column].any():
                 raise ValueError(f"label {label!r} has no example; add one or drop the label")
-        lengths = np.maximum(np.linalg.norm(windows.features, axis=1, keepdims=True), 1e-12)
-        features = (windows.features / lengths).astype(np.float32)
-        near, honest = left_out(features, truth == 1, np.asarray(context.folds))
+        whole = make_windows(rows, context.encoder, context.cache, "mean")
+        features = _unit(whole.features)
+        windows, owner = _as_served(rows, context)
+        _, groups = np.unique(
+            [f"group {row.group}" if row.group else f"row {at}" for at, row in enumerate(rows)],
+            return_inverse=True,
+        )
+        near, honest = left_out(windows, owner, features, held, groups)
         weights = np.asarray([row.weight for row in rows])
         scale, shift = _fitted(near, truth, weights, honest, decision)
-        held = truth == 1
         keep = held.any(axis=1)
         return Trained(
             kind="examples",
@@ -63,24 +68,53 @@ class ExamplesMethod:
 
 
 def left_out(
-    features: npt.NDArray[np.float32], held: npt.NDArray[np.bool_], folds: npt.NDArray[np.int64]
+    windows: npt.NDArray[np.float32],
+    owner: npt.NDArray[np.int64],
+    examples: npt.NDArray[np.float32],
+    held: npt.NDArray[np.bool_],
+    groups: npt.NDArray[np.int64],
 ) -> tuple[Wide, npt.NDArray[np.bool_]]:
-    """Similarity of each row to the nearest example of each label in the other folds.
+    """Similarity of each row to the nearest example of each label, but for those of its own group.
+
+    Args:
+        windows: ``[windows, features]`` of unit length, as served; of a row's windows the nearest
+            counts.
+        owner: ``[windows]`` the row of each.
+        examples: ``[rows, features]`` of unit length.
+        held: ``[rows, labels]`` which labels a row has.
+        groups: ``[rows]`` near copies share one.
 
     Returns:
-        ``[rows, labels]`` cosines, 0 where the other folds hold no example of a label; ``[rows]``
-        False where the row's own label has none there, so that nothing can be said of it.
+        ``[rows, labels]`` cosines, 0 where the other groups hold no example of a label; ``[rows]``
+        False for rows with such a label, of which nothing can be said.
     """
-    near = np.zeros(held.shape)
-    honest = np.ones(len(held), dtype=bool)
-    for fold in range(int(folds.max(initial=0)) + 1):
-        own, rest = folds == fold, folds != fold
-        there = held[rest].any(axis=0)
-        if own.any() and there.any():
-            found = similarities(features[own], features[rest], held[rest][:, there])
-            near[np.ix_(own, there)] = found
-        honest[own] = ~(held[own] & ~there).any(axis=1)
-    return near, honest
+    similar = windows @ examples.T
+    similar[groups[owner][:, None] == groups[None, :]] = -np.inf
+    best = np.stack([similar[:, own].max(axis=1) for own in held.T], axis=1)
+    near = pool_max(best.astype(np.float64), owner, len(held))
+    there = np.isfinite(near)
+    honest = np.asarray(there.all(axis=1), dtype=np.bool_)
+    return np.where(there, near, 0.0).astype(np.float64), honest
+
+
+def _as_served(
+    rows: Sequence[Row], context: Context
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Unit features of all windows of all forms of the rows, as :class:`classifiers.views.Reader` gives
+    them, and the row of each."""
+    owners, forms = list(range(len(rows))), list(rows)
+    for index, row in enumerate(rows):
+        if (normal := plain(row.text)).changed and normal.text.strip():
+            owners.append(index)
+            forms.append(replace(row, text=normal.text, focus=None, spans=()))
+    windows = make_windows(forms, context.encoder, context.cache, "max")
+    return _unit(windows.features), np.asarray(owners)[windows.owner]
+
+
+def _unit(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    lengths = np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    unit: npt.NDArray[np.float32] = (features / lengths).astype(np.float32)
+    return unit
 
 
 def _fitted(

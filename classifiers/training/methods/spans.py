@@ -20,6 +20,7 @@ from classifiers.encoder import Encoder
 from classifiers.packs import write_manifest, write_tensors
 from classifiers.tokens import find, probability
 from classifiers.training.data import FOLDS, Row, bucket, group_key
+from classifiers.training.methods.base import MAX_CALIBRATION_ROWS
 from classifiers.training.methods.chain_fit import Chain, fit_chain
 from classifiers.training.methods.span_words import ReadWords, aligned, check_spans, read_words
 from classifiers.types import Batch, Classifier, OperatingPoint
@@ -30,7 +31,6 @@ OUTSIDE_DISCOUNT = 2.0
 """How much less likely ``O`` is made to bring doubtful finds to light; see classifiers.tokens."""
 GRID = np.linspace(0.3, 0.9, 13)
 """Thresholds that are tried."""
-MAX_CALIBRATION_ROWS = 12_000
 
 
 @dataclass(frozen=True, slots=True)
