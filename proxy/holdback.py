@@ -147,14 +147,12 @@ class HoldBack:
         self._events = 0
         self._ending = False  # a choice finished since the latest settling
         self.choices: set[Hashable] = set()
-        """Choices that were seen."""
+        """Choices that were seen; those that the upstream finished are ``finished``."""
         self.finished: set[Hashable] = set()
-        """Choices that the upstream finished."""
         self.shown: set[Hashable] = set()
-        """Choices of which some text has left; those whose role has are ``opened``."""
+        """Choices of which some text has left; whose role has: ``opened``, whose finish: ``closed``."""
         self.opened: set[Hashable] = set()
         self.closed: set[Hashable] = set()
-        """Choices whose finish has left."""
         self.text_chars = 0
         self.exposed_chars = 0
         self.redactions: list[Redaction] = []
