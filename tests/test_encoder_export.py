@@ -391,7 +391,7 @@ def test_the_command_writes_a_pack_and_replaces_only_packs(
     other = tmp_path / "other"
     other.mkdir()
     (other / "letter.txt").write_text("keep me", "utf-8")
-    with pytest.raises(CommandError, match="not a pack"):
+    with pytest.raises(CommandError, match="is a folder with other files"):
         run("export", str(xlm), "-o", str(other))
     assert (other / "letter.txt").read_text("utf-8") == "keep me"
 

@@ -79,6 +79,7 @@ KILLED = """
 import os, signal, sys
 from proxy.commands import train as command
 from classifiers.training import study
+signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
 def stop(*_, **__):
     os.kill(os.getpid(), signal.{signal})
     import time

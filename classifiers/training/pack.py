@@ -145,8 +145,11 @@ def manifest_of(folder: Path, kind: str = "head") -> dict[str, Any]:
     return {k: v for k, v in manifest.items() if k not in ("format", "files", "hash")}
 
 
-def check_target(target: Path) -> None:
+def check_target(target: Path, kinds: Sequence[str] = KINDS) -> None:
     """Refuse a place where no pack can be put. A pack that a killed run took away is put back first.
+
+    Args:
+        kinds: of the packs that may be replaced.
 
     Raises:
         FileExistsError: a file is there, or a folder with other files.
@@ -154,22 +157,22 @@ def check_target(target: Path) -> None:
     restore(target)
     if target.exists() and not target.is_dir():
         raise FileExistsError(f"{target} is a file; name a folder with -o")
-    if target.is_dir() and (others := _foreign(target)):
+    if target.is_dir() and (others := _foreign(target, kinds)):
         raise FileExistsError(
             f"{target} is a folder with other files ({', '.join(others[:3])}), which a new pack would "
             "replace; name another folder with -o"
         )
 
 
-def _foreign(folder: Path) -> list[str]:
-    """What lies in a folder beside the files of a classifier's pack; everything, if it is none."""
+def _foreign(folder: Path, kinds: Sequence[str]) -> list[str]:
+    """What lies in a folder beside the files of a pack; everything, if it is none of these kinds."""
     inside = sorted(path.name for path in folder.iterdir())
     try:
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
         listed, kind = manifest["files"].keys(), manifest["kind"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return inside
-    if kind not in KINDS:  # an encoder pack, for one
+    if kind not in kinds:
         return inside
     return [name for name in inside if name not in {*listed, MANIFEST, PRIVATE}]
 
@@ -187,7 +190,7 @@ def _aside(target: Path) -> Path:
     return target.with_name(f".{target.name}.old")
 
 
-def replace_folder(made: Path, target: Path) -> None:
+def replace_folder(made: Path, target: Path, kinds: Sequence[str] = KINDS) -> None:
     """Put a finished folder in the place of another, so that no half-written pack is ever seen.
 
     Between two renames there is no pack at all; what is killed there, :func:`restore` mends.
@@ -199,7 +202,7 @@ def replace_folder(made: Path, target: Path) -> None:
     Raises:
         FileExistsError: as :func:`check_target`.
     """
-    check_target(target)
+    check_target(target, kinds)
     target = target.resolve()
     old = _aside(target)
     try:

@@ -146,7 +146,7 @@ def _export(options: argparse.Namespace, name: str, target: Path) -> dict[str, A
                     f"{options.source}: the int8 graph agrees with the model to {least:.3f} only, "
                     f"{export.AGREEMENT} is needed; name other --layers, or keep it with --force"
                 )
-            replace_folder(made, target)
+            replace_folder(made, target, ("encoder",))
     except (ExportError, FileExistsError) as error:
         raise CommandError(str(error)) from None
     size = sum(path.stat().st_size for path in target.iterdir())
