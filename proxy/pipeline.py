@@ -293,6 +293,9 @@ async def _pump(
         if respond.status is None and decision is not None and decision.reply is not None:
             await _reply_here(gateway, exchange, decision, decision.reply, respond)
         else:
+            # Said before the end is sent: once it is, the server takes the client for gone.
+            if report.error is None:
+                exchange.completed()
             await respond.end()
     finally:
         await pieces.aclose()
