@@ -10,7 +10,7 @@ ENCODER ?=
 SERVE_PORT := $(PORT)
 PORT ?= 8080
 
-.PHONY: help demo serve test check fmt bench docs packs lock clean
+.PHONY: help demo serve test check fmt bench soak docs packs lock clean
 
 help: ## What there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -32,7 +32,7 @@ serve: $(VENV)/.serve ## Start the gateway on 127.0.0.1:8080 (PORT=8081; CONFIG=
 	$(BIN)/doorman serve $(if $(CONFIG),--config $(CONFIG)) $(if $(SERVE_PORT),--port $(SERVE_PORT))
 
 test: $(VENV)/.dev ## Run the tests
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2
 
 check: $(VENV)/.dev ## Format, lint, types, layers, generated docs
 	$(BIN)/ruff format --check .
@@ -50,6 +50,9 @@ docs: $(VENV)/.dev ## Rewrite the generated parts of the docs
 
 bench: $(VENV)/.dev ## Measure latency, quality and false positives (DATA=folder of the public data sets)
 	$(BIN)/python -m benchmarks.run --data $(DATA)
+
+soak: $(VENV)/.dev ## Mixed load against the real gateway: nothing lost, doubled or mixed up (SECONDS=60)
+	$(BIN)/python -m benchmarks.soak --seconds $(or $(SECONDS),60)
 
 packs: $(VENV)/.dev ## Retrain every shipped pack (DATA=folder of the public data sets; ENCODER=folder of another encoder)
 	$(BIN)/python -m classifiers.training.build --data $(DATA) $(if $(ENCODER),--encoder $(ENCODER))

@@ -1,10 +1,10 @@
 """A small OpenAI-compatible upstream that costs next to nothing: what is in front of it is measured.
 
-    python -m benchmarks.mock_upstream --port PORT
+    python -m benchmarks.mock_upstream --port PORT [--pieces N] [--piece-seconds S]
 
 Raw HTTP/1.1 with keep-alive on 127.0.0.1. The model's name says how it answers a stream:
-``mock`` all at once, ``mock-paced`` one piece every ten milliseconds. The words of a reply depend
-on the request's bytes, so that new requests get replies that nobody has seen before.
+``mock`` all at once, ``mock-paced`` one piece every ten milliseconds (``--piece-seconds``). The words
+of a reply depend on the request's bytes, so that new requests get replies that nobody has seen before.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ _REFUSED = b"HTTP/1.1 411 Length Required\r\ncontent-length: 0\r\nconnection: cl
 class Connection(asyncio.Protocol):
     """One client connection; requests are answered one after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, pieces: int, piece_seconds: float) -> None:
+        self._pieces = pieces
+        self._piece_seconds = piece_seconds
         self._transport: asyncio.Transport | None = None
         self._held = bytearray()
         self._busy: asyncio.Task[None] | None = None
@@ -79,15 +81,15 @@ class Connection(asyncio.Protocol):
             self._busy = asyncio.ensure_future(self._paced(reply))
         else:
             self._transport.write(
-                _STREAM_HEAD + b"".join(map(_chunk, _events(reply))) + b"0\r\n\r\n"
+                _STREAM_HEAD + b"".join(map(_chunk, _events(reply, self._pieces))) + b"0\r\n\r\n"
             )
 
     async def _paced(self, reply: str) -> None:
         assert self._transport is not None
         self._transport.write(_STREAM_HEAD)
-        for event in _events(reply):
+        for event in _events(reply, self._pieces):
             self._transport.write(_chunk(event))
-            await asyncio.sleep(PIECE_SECONDS)
+            await asyncio.sleep(self._piece_seconds)
         self._transport.write(b"0\r\n\r\n")
         self._busy = None
         self._next()
@@ -111,8 +113,8 @@ def _completion(reply: str) -> dict[str, object]:
     }
 
 
-def _events(reply: str) -> list[bytes]:
-    size = -(-len(reply) // PIECES)
+def _events(reply: str, pieces: int) -> list[bytes]:
+    size = -(-len(reply) // pieces)
     deltas: list[dict[str, str]] = [{"role": "assistant", "content": ""}]
     deltas += [{"content": reply[at : at + size]} for at in range(0, len(reply), size)]
     last: list[tuple[dict[str, str], str | None]] = [(delta, None) for delta in deltas]
@@ -136,17 +138,22 @@ def _chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-async def serve(port: int) -> None:
+async def serve(port: int, pieces: int = PIECES, piece_seconds: float = PIECE_SECONDS) -> None:
     """Serve on 127.0.0.1 until the process ends."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Connection, "127.0.0.1", port, backlog=1024)
+    server = await loop.create_server(
+        lambda: Connection(pieces, piece_seconds), "127.0.0.1", port, backlog=1024
+    )
     await server.serve_forever()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--port", type=int, required=True)
-    uvloop.run(serve(parser.parse_args().port))
+    parser.add_argument("--pieces", type=int, default=PIECES)
+    parser.add_argument("--piece-seconds", type=float, default=PIECE_SECONDS)
+    given = parser.parse_args()
+    uvloop.run(serve(given.port, given.pieces, given.piece_seconds))
 
 
 if __name__ == "__main__":

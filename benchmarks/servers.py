@@ -112,10 +112,12 @@ def running(
                 child.kill()
 
 
-def mock_upstream(folder: Path) -> contextlib.AbstractContextManager[Server]:
+def mock_upstream(
+    folder: Path, options: Sequence[str] = ()
+) -> contextlib.AbstractContextManager[Server]:
     """The upstream that all others forward to."""
     port = free_port()
-    command = [sys.executable, "-m", "benchmarks.mock_upstream", "--port", str(port)]
+    command = [sys.executable, "-m", "benchmarks.mock_upstream", "--port", str(port), *options]
     return running("upstream", command, port, "/health", folder)
 
 

@@ -28,13 +28,13 @@ Array = npt.NDArray[np.float32]
 NEEDS = ("name", "layers", "layer_weights", "width", "window_tokens", "stride_tokens")
 SPECIAL_TOKENS = ("[CLS]", "[SEP]")
 """What stands before and after each stretch, unless the manifest names others."""
-WINDOW_SCHEME = "stretches and sentences within them"
+WINDOW_SCHEME = "stretches, sentences, and pieces of long sentences"
 """How text is cut into windows. Part of the manifest, since heads are trained for one way."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A stretch of one text that the encoder reads at once, or a sentence of such a stretch.
+    """A stretch of one text that the encoder reads at once, or a sentence or a piece of such a stretch.
 
     Attributes:
         text: index of the text in the batch.
@@ -42,8 +42,8 @@ class Window:
         ids: token ids that are read, the two special tokens included.
         first, last: which of them the window's features are the mean of: ``ids[first:last]``.
         offsets: (start, end) of each of these in characters; special tokens have (0, 0).
-        sentence: its features are those of a single sentence, as read among its neighbours; the
-            windows that are none cover the whole text.
+        sentence: its features are those of a single sentence, or of a piece of a long one, as read
+            among its neighbours; the windows that are none cover the whole text.
     """
 
     text: int
@@ -130,7 +130,9 @@ class Encoder:
 
         Each text is read in overlapping stretches, at least one, the last flush with the end. Where
         a text has several sentences, each of them is a window too, right after the stretch that it
-        is read in: averaged with innocent neighbours, one harmful sentence would not stand out.
+        is read in: averaged with innocent neighbours, one harmful sentence would not stand out. What
+        goes on for long without the end of a sentence is cut into overlapping pieces besides: words
+        between commas, tabs or no marks at all would not stand out either.
         """
         return tuple(window for group in self._groups(texts) for window in group)
 
@@ -204,8 +206,9 @@ class Encoder:
                 [self._stretch(index, text, encoding, *cut)]
                 for cut in zip(lows, highs, strict=True)
             ]
-            for sentence in sentences(text, encoding.offsets):
-                for place, (first, last) in _places(sentence, lows, highs):
+            parts = sentences(text, encoding.offsets)
+            for part in [*parts, *pieces(parts or [(0, tokens)])]:
+                for place, (first, last) in _places(part, lows, highs):
                     own[place].append(self._sentence(own[place][0], lows[place], first, last))
             groups += own
         return groups
@@ -280,6 +283,23 @@ _BREAK = re.compile(
 once, from its beginning, and nothing is given back: the search is linear in the text."""
 _SHORTEST = 4
 """Tokens; shorter pieces ("1.", "Dr.") belong to what follows them."""
+
+PIECE_TOKENS, PIECE_STRIDE, LONG_TOKENS = 20, 10, 30
+"""Length of a piece, how far the next one begins, and from which length on a sentence has any."""
+
+
+def pieces(parts: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Overlapping pieces of those parts of a text that are long, the last one flush with its end.
+
+    Args:
+        parts: (first, last) tokens of each.
+    """
+    found: list[tuple[int, int]] = []
+    for first, last in parts:
+        if last - first >= LONG_TOKENS:
+            starts = range(first, last - PIECE_TOKENS, PIECE_STRIDE)
+            found += [(start, start + PIECE_TOKENS) for start in (*starts, last - PIECE_TOKENS)]
+    return found
 
 
 def _places(

@@ -10,13 +10,15 @@ import hashlib
 import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from weakref import WeakValueDictionary
 
 from cachetools import LRUCache
 
 from classifiers.types import Batch, Classification, Classifier, Prediction
-from classifiers.worker import EngineClosed, Overloaded, Worker
+from classifiers.verdicts import checked
+from classifiers.worker import EngineClosed, Overloaded, Stuck, Watch, Worker
 
-__all__ = ["ClassifierEngine", "EngineClosed", "Overloaded"]
+__all__ = ["ClassifierEngine", "EngineClosed", "Overloaded", "Stuck", "is_late", "late"]
 
 Outcome = tuple[Prediction, ...] | str
 """Predictions of one classifier on one text, or the one-line reason why there are none."""
@@ -25,6 +27,8 @@ LARGEST = 1000
 """Room that one result may take in the cache; larger ones are not remembered."""
 LONG = 4000
 """Texts of more characters wait in a line of their own, so that nobody waits behind a book."""
+
+_LATE = "no verdict within"
 
 _Job = tuple[str, tuple[str, ...]]
 """A text and the classifiers that it asks for."""
@@ -39,6 +43,8 @@ class ClassifierEngine:
             several; the least recently used go first.
         max_waiting: texts that may wait for the worker before :class:`Overloaded` is raised.
         max_batch: texts handed to the classifiers at once.
+        patience: seconds after which a batch is given up: its classifiers count as failed, and
+            another thread goes on with what waits. None waits for ever.
     """
 
     def __init__(
@@ -48,22 +54,40 @@ class ClassifierEngine:
         cache_entries: int = 50_000,
         max_waiting: int = 4096,
         max_batch: int = 32,
+        patience: float | None = None,
     ) -> None:
         self.classifiers: dict[str, Classifier] = {}
         for classifier in classifiers:
             if classifier.name in self.classifiers:
                 raise ValueError(f"two classifiers are named {classifier.name!r}; rename one")
             self.classifiers[classifier.name] = classifier
+        self._lent: WeakValueDictionary[str, Classifier] = WeakValueDictionary()
         self._cache: LRUCache[tuple[bytes, str], tuple[Prediction, ...]] = LRUCache(
             max(cache_entries, LARGEST), getsizeof=_size
         )
         self._cache_lock = threading.Lock()
-        self._short: Worker[_Job, dict[str, Outcome]] = Worker(
-            "classifier", self._predict, max_waiting=max_waiting, max_batch=max_batch
-        )
-        self._long: Worker[_Job, dict[str, Outcome]] = Worker(
-            "classifier-long", self._predict, max_waiting=max_waiting, max_batch=1
-        )
+        self._patience = patience
+        self._busy_with: dict[int, str] = {}
+        """By thread: the classifier that it runs."""
+
+        def worker(name: str, batch: int) -> Worker[_Job, dict[str, Outcome]]:
+            return Worker(
+                name, self._predict, max_waiting=max_waiting, max_batch=batch,
+                patience=patience, instead=self._given_up,
+            )  # fmt: skip
+
+        self._short = worker("classifier", max_batch)
+        self._long = worker("classifier-long", 1)
+        self._watch = None if patience is None else Watch((self._short, self._long), patience)
+
+    def lend(self, classifier: Classifier) -> None:
+        """Let a classifier be asked by its name, which no other ever has, for as long as somebody
+        holds it: those that belong to a policy come and go with it, and are not in ``classifiers``."""
+        self._lent[classifier.name] = classifier
+
+    def lent(self, name: str) -> Classifier | None:
+        """A classifier that was lent and is still held, by its name."""
+        return self._lent.get(name)
 
     @property
     def waiting(self) -> int:
@@ -85,6 +109,7 @@ class ClassifierEngine:
         Raises:
             Overloaded: too many texts are waiting already.
             EngineClosed: the engine is closed.
+            Stuck: too many threads hang in a classifier.
         """
         wanted, plan = self._plan(texts, names)
         futures = {key: asyncio.wrap_future(future) for key, future in plan.submitted.items()}
@@ -102,6 +127,8 @@ class ClassifierEngine:
 
     def close(self) -> None:
         """Stop the workers; whoever still waits gets :class:`EngineClosed`."""
+        if self._watch is not None:
+            self._watch.stop()
         self._short.close()
         self._long.close()
 
@@ -112,7 +139,7 @@ class ClassifierEngine:
     ) -> tuple[tuple[str, ...], _Plan]:
         wanted = tuple(self.classifiers) if names is None else tuple(names)
         for name in wanted:
-            if name not in self.classifiers:
+            if name not in self.classifiers and name not in self._lent:
                 known = ", ".join(sorted(self.classifiers)) or "none"
                 raise ValueError(f"no classifier is named {name!r}; there are: {known}")
         plan = _Plan([_key(text) for text in texts])
@@ -153,6 +180,8 @@ class ClassifierEngine:
         return [found[key] for key in plan.keys]
 
     def _submit(self, missing: Mapping[bytes, _Job]) -> dict[bytes, Future[dict[str, Outcome]]]:
+        if self._watch is not None:
+            self._watch.start()
         futures: dict[bytes, Future[dict[str, Outcome]]] = {}
         for worker, is_long in ((self._short, False), (self._long, True)):
             keys = [key for key, (text, _) in missing.items() if (len(text) > LONG) is is_long]
@@ -183,18 +212,46 @@ class ClassifierEngine:
         return outcomes
 
     def _run(self, name: str, batch: Batch) -> list[Outcome]:
-        classifier = self.classifiers[name]
+        classifier = self.classifiers.get(name) or self._lent.get(name)
+        if classifier is None:
+            return [f"classifier {name} is gone"] * len(batch.texts)
+        self._busy_with[threading.get_ident()] = name
         try:
-            predictions = classifier.predict(batch)
-            if len(predictions) != len(batch.texts):
-                raise RuntimeError(f"{len(predictions)} results for {len(batch.texts)} texts")
-            return list(predictions)
-        except Exception as error:
+            found = checked(classifier, batch.texts, classifier.predict(batch))
+        # Whatever it is: Rust's panics and SystemExit are no Exceptions, and a thread that died of
+        # one would take along texts that never met this classifier.
+        except BaseException as error:
             if len(batch.texts) == 1:
                 # The reason names the fault's type only: messages may quote the user's text.
                 return [f"{type(error).__name__} in classifier {name}"]
+        else:
+            nonsense = f"a result that is no verdict from classifier {name}"
+            return [nonsense if result is None else result for result in found]
         # One bad text must not take its neighbours with it.
         return [self._run(name, Batch([text]))[0] for text in batch.texts]
+
+    def _given_up(self, jobs: Sequence[_Job], thread: int) -> list[dict[str, Outcome]]:
+        """What stands for the results of a batch whose thread is stuck. On the watch's thread."""
+        assert self._patience is not None
+        culprit, seconds = self._busy_with.get(thread), self._patience
+        return [
+            {
+                name: late(name, seconds)
+                + (f", behind classifier {culprit}" if culprit and culprit != name else "")
+                for name in names
+            }
+            for _, names in jobs
+        ]
+
+
+def late(name: str, seconds: float) -> str:
+    """The reason why a classifier that took too long has given no verdict."""
+    return f"{_LATE} {seconds:g} s from classifier {name}"
+
+
+def is_late(reason: str) -> bool:
+    """Whether a reason is one of :func:`late`."""
+    return reason.startswith(_LATE)
 
 
 class _Plan:

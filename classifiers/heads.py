@@ -150,6 +150,16 @@ class HeadClassifier:
         self.version = str(head.manifest["hash"])[:12]
         self.manifest = head.manifest
 
+    @property
+    def reader(self) -> Reader:
+        """The encoder's work, as all packs that share it read it."""
+        return self._stack.reader
+
+    @property
+    def encoder(self) -> Encoder:
+        """What reads its texts; packs may share it."""
+        return self._stack.encoder
+
     def predict(self, batch: Batch) -> list[tuple[Prediction, ...]]:
         """Every label with its probability, for every text; see :class:`classifiers.types.Classifier`.
 

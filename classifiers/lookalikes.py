@@ -249,22 +249,40 @@ def lookalike_edits(text: str) -> Iterable[Edit]:
         return []
     edits: list[Edit] = []
     whole: list[tuple[int, str]] = []
-    honest = 0
+    short: list[tuple[int, str]] = []
+    capitals: list[tuple[int, str]] = []
+    honest = mixed = 0
+    styled = False
     for found in _WORD.finditer(text):
         word = found.group()
         if word.isascii() or not _ANY_FOREIGN.search(word):
             continue
-        if sum(c in _SMALL_CAPITALS for c in word) >= 3:
-            edits += _translate(found.start(), word, _SMALL_CAPITALS)
+        if small := sum(c in _SMALL_CAPITALS for c in word):
+            capitals.append((found.start(), word))
+            styled |= small >= 3
         elif not _FOREIGN_LETTER.search(word):
             continue
         elif len(word) > 2 and _LATIN_LETTER.search(word):
             edits += _translate(found.start(), word, _MIXED)
+            mixed += 1
+        elif len(word) <= 2 and all(c in _STRICT or c.isascii() for c in word):
+            short.append((found.start(), word))
         elif len(word) > 2 and all(c in _STRICT for c in word):
             whole.append((found.start(), word))
         else:
             honest += 1
-    if whole and not honest and _mostly_latin(text, sum(len(word) for _, word in whole)):
+    if styled:  # where one word is written so, short ones are too
+        for start, word in capitals:
+            edits += _translate(start, word, _SMALL_CAPITALS)
+    if not honest and mixed >= 2:
+        for start, word in (*whole, *short):  # where words mix scripts, short ones are no others
+            edits += _translate(start, word, _STRICT)
+    elif (
+        whole
+        and not honest
+        and not short
+        and _mostly_latin(text, sum(len(word) for _, word in whole))
+    ):
         for start, word in whole:
             edits += _translate(start, word, _STRICT)
     return sorted(edits)

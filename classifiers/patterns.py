@@ -20,7 +20,7 @@ from pydantic import Field, StringConstraints, model_validator
 from stdnum import iban, luhn, verhoeff
 from stdnum.iso7064 import mod_97_10
 
-from classifiers.normalize import plain
+from classifiers.decode import forms
 from classifiers.spans import Find, fixed_thresholds, without_overlaps
 from classifiers.types import (
     Batch,
@@ -152,8 +152,8 @@ class PatternClassifier:
 
     def _classify(self, text: str) -> tuple[Prediction, ...]:
         finds = list(self._search(text))
-        revealed = plain(text)
-        if revealed.changed:
+        more = forms(text)
+        for revealed in (*more.whole, *more.aside):
             for find in self._search(revealed.text):
                 span = revealed.to_original(find.start, find.end)
                 finds.append(Find(span.start, span.end, find.label, find.score))

@@ -90,6 +90,8 @@ class Text:
         derived: made of other texts of the body (joined, decoded), or the name of a field: it is
             checked as any text is, but nothing can be put in its place at its address.
         pieces: what a derived text is made of, in its order; nothing for the name of a field.
+        across: made of several turns of the conversation, the newest among them: only rules that
+            refuse look at it.
     """
 
     content: str = field(repr=False)
@@ -100,6 +102,7 @@ class Text:
     last_turn: bool = True
     derived: bool = False
     pieces: tuple[Piece, ...] = ()
+    across: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,9 @@ class Prediction:
     span: Span | None = None
 
 
-PointKind = Literal["default", "at", "max_false_positive_rate", "min_recall"]
+PointKind = Literal[
+    "default", "at", "max_false_positive_rate", "min_recall", "max_wrong_answer_rate"
+]
 
 
 @dataclass(frozen=True, slots=True)

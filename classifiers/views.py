@@ -10,14 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from classifiers.decode import forms as read_forms
 from classifiers.encoder import Array, Encoded, Encoder
-from classifiers.normalize import Plain, plain
+from classifiers.normalize_map import Plain
 from classifiers.types import Batch
 
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """Every form of every text that is scored: the raw one and, if it differs, the plain one.
+    """Every form of every text that is scored: the raw one and, where they differ, the plain one
+    and what was decoded (see :mod:`classifiers.decode`).
 
     Attributes:
         encoded: windows of all forms; ``Window.text`` indexes ``owners``.
@@ -63,12 +65,12 @@ class Reader:
         forms: list[str] = []
         plains: list[Plain | None] = []
         for index, text in enumerate(batch.texts):
-            owners.append(index)
-            forms.append(text)
-            plains.append(None)
-            if (normal := plain(text)).changed and normal.text.strip():
+            more = read_forms(text)
+            # The whole text in its plainest form stands last: heads that average take that one.
+            own = (*((form, form.text) for form in more.aside), (None, text))
+            for form, content in (*own, *((form, form.text) for form in more.whole)):
                 owners.append(index)
-                forms.append(normal.text)
-                plains.append(normal)
+                forms.append(content)
+                plains.append(form)
         encoded = self.encoder.encode(forms, self._token_weight)
         return Views(encoded, tuple(owners), tuple(forms), tuple(plains))

@@ -2,6 +2,7 @@
 
 While the thread works on a batch the queue fills, and whatever waits when it is done becomes the
 next batch: under light load a job is done at once, under heavy load batches grow by themselves.
+A thread that is stuck in a batch is left behind and another one takes its place.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError
@@ -17,6 +19,14 @@ from typing import Generic, TypeVar
 J = TypeVar("J")
 R = TypeVar("R")
 _log = logging.getLogger("doorman.classifiers")
+
+MAX_STUCK = 4
+"""Threads of one worker that may be stuck at once. Python cannot end a thread, so each of them keeps
+its memory, and maybe a core, until it comes back by itself."""
+CLOSE_SECONDS = 10.0
+"""How long a close waits for the batch in hand."""
+_LOOKS = 8
+"""How often within its patience a watch looks."""
 
 
 class Overloaded(Exception):
@@ -27,6 +37,10 @@ class EngineClosed(Exception):
     """The engine was closed, or its thread died, while texts were waiting."""
 
 
+class Stuck(Exception):
+    """As many threads as may be left behind are stuck; nothing is taken on until one comes back."""
+
+
 class Worker(Generic[J, R]):
     """Does jobs in batches on a thread of its own, started with the first job.
 
@@ -35,6 +49,10 @@ class Worker(Generic[J, R]):
         work: jobs in, as many results out.
         max_waiting: jobs that may wait before :class:`Overloaded` is raised.
         max_batch: jobs handed to ``work`` at once.
+        patience: seconds after which :meth:`relieve` takes a batch for stuck; None: never.
+        instead: the results of a batch that was given up, from its jobs and the identifier of the
+            thread; needed with ``patience``.
+        clock: seconds, for ``patience``.
     """
 
     def __init__(
@@ -44,22 +62,37 @@ class Worker(Generic[J, R]):
         *,
         max_waiting: int,
         max_batch: int,
+        patience: float | None = None,
+        instead: Callable[[Sequence[J], int], Sequence[R]] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = name
         self._work = work
         self._max_waiting = max_waiting
         self._max_batch = max_batch
+        self._patience = patience
+        self._instead = instead
+        self._clock = clock
         # One line per submission, served in turn: a caller with a thousand jobs delays the next
         # caller by one batch, not by a thousand jobs.
         self._lines: deque[deque[tuple[J, Future[R]]]] = deque()
         self._wake = threading.Condition()
         self._closed = False
         self._thread: threading.Thread | None = None
+        self._stuck: list[threading.Thread] = []
+        self._batch: list[tuple[J, Future[R]]] = []
+        self._since: float | None = None
 
     @property
     def waiting(self) -> int:
         """Jobs that nobody works on yet."""
         return sum(map(len, self._lines))
+
+    @property
+    def stuck(self) -> int:
+        """Threads that were left behind and have not come back."""
+        self._stuck = [thread for thread in self._stuck if thread.is_alive()]
+        return len(self._stuck)
 
     def submit(self, jobs: Sequence[J]) -> list[Future[R]]:
         """Queue jobs; a future each, in order. A cancelled future's job is skipped.
@@ -67,6 +100,7 @@ class Worker(Generic[J, R]):
         Raises:
             Overloaded: too many jobs wait already, or these are too many.
             EngineClosed: the worker is closed.
+            Stuck: too many threads are stuck.
         """
         with self._wake:
             if self._closed:
@@ -76,25 +110,56 @@ class Worker(Generic[J, R]):
                     f"{self.waiting} texts wait for the classifiers, {len(jobs)} more would exceed "
                     f"max_waiting {self._max_waiting}"
                 )
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
+            if not self._has_thread():
+                raise Stuck(f"{self.stuck} threads of {self._name} are stuck")
             futures: list[Future[R]] = [Future() for _ in jobs]
             self._lines.append(deque(zip(jobs, futures, strict=True)))
             self._wake.notify()
         return futures
 
+    def relieve(self) -> None:
+        """Give up the batch in hand if it has taken longer than ``patience``: it gets the results
+        of ``instead``, its thread is left behind, and a new one takes on what waits."""
+        with self._wake:
+            thread, since = self._thread, self._since
+            if self._closed or thread is None or since is None or self._patience is None:
+                return
+            if self._clock() - since < self._patience:
+                return
+            self._stuck.append(thread)
+            given_up, self._batch = self._batch, []
+            self._thread = self._since = None
+            refused = [] if not self._lines or self._has_thread() else self._drain()
+        _log.error(
+            "a thread of %s is stuck for %g s and was left behind", self._name, self._patience
+        )
+        if self._instead is not None:
+            results = self._instead([job for job, _ in given_up], thread.ident or 0)
+            _finish(given_up, results)
+        _fail(refused, Stuck(f"{MAX_STUCK} threads of {self._name} are stuck"))
+
     def close(self) -> None:
-        """Stop after the batch in hand; whoever still waits gets :class:`EngineClosed`."""
+        """Stop after the batch in hand; whoever still waits gets :class:`EngineClosed`, and so does
+        who waits for that batch if it takes over ``CLOSE_SECONDS``. Blocking."""
         with self._wake:
             self._closed = True
             self._wake.notify_all()
             thread = self._thread
         if thread is not None:
-            thread.join(timeout=10)
+            thread.join(timeout=CLOSE_SECONDS)
         with self._wake:
-            waiting = self._drain()
+            # A batch that is still in hand is stuck: nobody relieves it any more.
+            waiting, self._batch = self._batch + self._drain(), []
         _fail(waiting, EngineClosed("the classifier engine was closed"))
+
+    def _has_thread(self) -> bool:
+        """Whether somebody works, after starting a thread where there may be one."""
+        if self._thread is None:
+            if self.stuck >= MAX_STUCK:
+                return False
+            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            self._thread.start()
+        return True
 
     def _next_batch(self) -> list[tuple[J, Future[R]]]:
         """One job of each line in turn, until the batch is full or nobody waits."""
@@ -102,7 +167,10 @@ class Worker(Generic[J, R]):
         while self._lines and len(batch) < self._max_batch:
             line = self._lines.popleft()
             if line:
-                batch.append(line.popleft())
+                job = line.popleft()
+                # A caller that went away has cancelled its future: no work for nobody.
+                if job[1].set_running_or_notify_cancel():
+                    batch.append(job)
             if line:
                 self._lines.append(line)
         return batch
@@ -113,30 +181,76 @@ class Worker(Generic[J, R]):
         return jobs
 
     def _run(self) -> None:
-        batch: list[tuple[J, Future[R]]] = []
+        me = threading.current_thread()
         try:
-            while True:
-                with self._wake:
-                    while not self._lines and not self._closed:
-                        self._wake.wait()
-                    if self._closed:
-                        return
-                    batch = self._next_batch()
-                # A caller that went away has cancelled its future: no work for nobody.
-                batch = [job for job in batch if job[1].set_running_or_notify_cancel()]
+            while batch := self._take(me):
                 results = self._work([job for job, _ in batch])
-                for (_, future), result in zip(batch, results, strict=True):
-                    future.set_result(result)
-                batch = []
+                if len(results) != len(batch):
+                    # Before the batch counts as done, so that all of it is told.
+                    raise ValueError(f"{len(batch)} jobs need as many results, got {len(results)}")
+                with self._wake:
+                    if self._thread is not me:
+                        return  # left behind: the results come too late
+                    self._batch, self._since = [], None
+                _finish(batch, results)
         except BaseException as error:
             # Nobody may be left hanging: the batch in hand and all who wait are told, and the next
             # call starts a new thread. Only the fault's type is named: a message may quote a text.
             with self._wake:
-                self._thread = None
-                batch += self._drain()
+                if self._thread is not me:
+                    return
+                self._thread = self._since = None
+                orphans, self._batch = self._batch + self._drain(), []
             died = EngineClosed(f"the classifier worker died of {type(error).__name__}")
-            _fail(batch, died)
+            _fail(orphans, died)
             _log.error("%s; the next request starts a new one", died)
+
+    def _take(self, me: threading.Thread) -> list[tuple[J, Future[R]]]:
+        """Wait for a batch; empty when it is time to stop."""
+        with self._wake:
+            while not self._closed and self._thread is me:
+                if batch := self._next_batch():
+                    self._batch, self._since = batch, self._clock()
+                    return batch
+                self._wake.wait()
+        return []
+
+
+class Watch:
+    """A thread that relieves workers whose batch takes longer than their patience.
+
+    Args:
+        workers: all with the same patience.
+        patience: theirs, in seconds.
+    """
+
+    def __init__(self, workers: Sequence[Worker[J, R]], patience: float) -> None:
+        self._workers = workers
+        self._seconds = patience / _LOOKS
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="classifier-watch", daemon=True)
+        self._starting = threading.Lock()
+
+    def start(self) -> None:
+        """Begin to watch, once."""
+        with self._starting:
+            if self._thread.ident is None and not self._stop.is_set():
+                self._thread.start()
+
+    def stop(self) -> None:
+        """Watch no longer."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._seconds):
+            for worker in self._workers:
+                worker.relieve()
+
+
+def _finish(jobs: Sequence[tuple[J, Future[R]]], results: Sequence[R]) -> None:
+    for (_, future), result in zip(jobs, results, strict=True):
+        with contextlib.suppress(InvalidStateError):
+            future.set_result(result)
 
 
 def _fail(jobs: Iterable[tuple[J, Future[R]]], error: Exception) -> None:

@@ -114,6 +114,16 @@ def cli(*names: str) -> str:
     return "\n".join(parts)
 
 
+def actions(name: str) -> str:
+    """The help of each action of a command that has some."""
+    command = importlib.import_module(COMMANDS[name].module)
+    parser = argparse.ArgumentParser(prog=f"doorman {name}")
+    command.arguments(parser)
+    found = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    parts = [own.format_help().strip() for own in found[0].choices.values()]
+    return "".join(f"```\n{part}\n```\n\n" for part in parts)
+
+
 def settings() -> str:
     """Every key of the configuration with its default."""
     lines = ["| key | default | what |", "|---|---|---|"]
@@ -169,6 +179,7 @@ UPSTREAM_MEANINGS: dict[UpstreamFault, str] = {
     "timeout": "The model's server did not answer in time, see `timeouts`.",
     "protocol": "The model's server broke off, or what it sent cannot be read.",
     "too_large": "The model's server sent more than `limits.max_reply_bytes`.",
+    "unavailable": "The model's server has failed repeatedly and is left alone, see `breaker`.",
 }
 
 

@@ -13,13 +13,16 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from classifiers.faults import did_you_mean, fault, show
-from classifiers.types import Stage
-from classifiers.written import Check, Written, name_of, one_of, text_of
+from classifiers.types import OperatingPoint, Stage
+from classifiers.written import Check, Share, Written, name_of, one_of, text_of
 from policies.decision import RANK, Outcome, Reply
 from policies.draft import Draft, Fired
 from policies.redaction import check_template
 
 Turns = Literal["all", "last"]
+
+WRONG_ANSWERS = 0.01
+"""The part of the texts that may get a wrong answer from a FAQ, unless a rule says otherwise."""
 
 
 class BaseAction(Written):
@@ -35,12 +38,20 @@ class BaseAction(Written):
     """Which turns its rule looks at unless the rule says so itself."""
     every_text: ClassVar[bool] = False
     """Fires only if every text of the user's newest turn matches, instead of any text in scope."""
+    across_turns: ClassVar[bool] = False
+    """Its rule also looks at the last messages of a speaker joined to one text."""
+    guards: ClassVar[bool] = False
+    """Keeps something from passing, so that what cannot be read may not pass either."""
     needs_spans: ClassVar[bool] = False
     """Works on the stretches that were found; undecided where any of its classifiers failed."""
     short: ClassVar[str | None] = None
     """Field that a bare value stands for."""
     bare: ClassVar[bool] = False
     """``do: word`` alone is enough."""
+    recorded: ClassVar[str | None] = None
+    """The word in records, the name unless given."""
+    asks: ClassVar[bool] = False
+    """Looks for something by itself, so that its rule needs no ``when``."""
 
     @classmethod
     def rank(cls) -> int:
@@ -65,6 +76,11 @@ class BaseAction(Written):
         if cls.short is None:
             raise fault(f"{cls.name} takes no value, not {show(written)}; write do: {cls.name}")
         return {cls.short: written}
+
+    @property
+    def word(self) -> str:
+        """What records call it."""
+        return self.recorded or self.name
 
     @property
     def refusal(self) -> str | None:
@@ -113,6 +129,7 @@ class Redact(BaseAction):
 
     name = "redact"
     outcome = "redact"
+    guards = True
     needs_spans = True
     short = "as"
     bare = True
@@ -206,11 +223,55 @@ class Answer(BaseAction):
             raise fault("no label makes this rule fire; write answer: text", "do")
 
 
+class AnswerFrom(BaseAction):
+    """Answer here from a FAQ, where it has an entry for all that the user asks."""
+
+    name = "answer_from"
+    recorded = "answer"
+    outcome = "answer"
+    stages = ("input",)
+    turns = "last"
+    every_text = True
+    asks = True
+    short = "faq"
+
+    faq: Annotated[str, BeforeValidator(text_of("the file of the FAQ"))]
+    at: Share | None = None
+    max_wrong_answer_rate: Share | None = None
+
+    @property
+    def point(self) -> OperatingPoint:
+        """The operating point as classifiers take it."""
+        if self.at is not None:
+            return OperatingPoint("at", self.at)
+        return OperatingPoint("max_wrong_answer_rate", self.max_wrong_answer_rate or WRONG_ANSWERS)
+
+    @model_validator(mode="after")
+    def _one_point(self) -> AnswerFrom:
+        if self.at is not None and self.max_wrong_answer_rate is not None:
+            raise fault(
+                "answer_from has at and max_wrong_answer_rate; keep one", "answer_from", "at"
+            )
+        if self.max_wrong_answer_rate == 1:
+            raise fault(
+                "a max_wrong_answer_rate of 100% would answer everything; write the part of the texts "
+                "that may get a wrong answer, such as 1%",
+                "answer_from", "max_wrong_answer_rate",
+            )  # fmt: skip
+        return self
+
+    def apply(self, draft: Draft, fired: Fired) -> None:
+        assert fired.answer is not None
+        draft.take(self.outcome, fired.cause, reply=Reply(fired.answer, "stop"))
+
+
 class Block(BaseAction):
     """Refuse: with an ordinary reply that holds the message, or with an HTTP error."""
 
     name = "block"
     outcome = "block"
+    across_turns = True
+    guards = True
     short = "message"
 
     message: Annotated[str, BeforeValidator(text_of("the message of a block"))]
@@ -226,10 +287,13 @@ class Block(BaseAction):
 
     def apply(self, draft: Draft, fired: Fired) -> None:
         texts = {text for text, _ in fired.hits}
-        if self.form == "message" and all(map(draft.refused, texts)):
+        refused = {text for text in texts if draft.refused(text)}
+        if self.form == "message" and all(
+            text in refused or draft.across(text, refused) for text in texts
+        ):
             # The chatbot keeps the refused message in its history. Blocking it again would end
             # the conversation for good; taken out, it never reaches the model either.
-            for text in texts:
+            for text in refused:
                 draft.remove(text, fired.cause)
             return
         reply = Reply(self.message, "content_filter", self.form)
@@ -237,7 +301,7 @@ class Block(BaseAction):
 
 
 ACTIONS: dict[str, type[BaseAction]] = {
-    action.name: action for action in (Allow, Flag, Redact, Route, Answer, Block)
+    action.name: action for action in (Allow, Flag, Redact, Route, Answer, AnswerFrom, Block)
 }
 """Every action by its word, from the least to the most restrictive."""
 
@@ -275,6 +339,7 @@ Action = Annotated[
     | Annotated[Redact, Tag("redact")]
     | Annotated[Route, Tag("route")]
     | Annotated[Answer, Tag("answer")]
+    | Annotated[AnswerFrom, Tag("answer_from")]
     | Annotated[Block, Tag("block")],
     Discriminator(_word),
     BeforeValidator(_one_action),

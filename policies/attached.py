@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from classifiers.types import Stage, Text
+from policies.policy import STREAM_CHECKS, StreamCheck
 from policies.schema import BoundPolicy
 
 
@@ -33,18 +35,28 @@ class Attached:
     Attributes:
         policies: in order.
         ids: ``name@version`` of each.
+        refusals: the words of their block rules.
     """
 
-    __slots__ = ("_classifiers", "_covers", "ids", "policies")
+    __slots__ = ("_classifiers", "_covers", "_on_streams", "ids", "policies", "refusals")
 
     def __init__(self, policies: Sequence[BoundPolicy]) -> None:
         self.policies = tuple(policies)
         self.ids = tuple(policy.id for policy in self.policies)
+        self.refusals = frozenset[str]().union(*(policy.refusals for policy in self.policies))
         self._classifiers: dict[Stage, frozenset[str]] = {
             stage: frozenset[str]().union(*(p.classifiers_for(stage) for p in self.policies))
             for stage in _STAGES
         }
-        self._covers: dict[tuple[str, bool, Stage], bool] = {}
+        self._covers: dict[tuple[str, bool, bool, Stage], bool] = {}
+        self._on_streams: OnStreams | None = None
+
+    @property
+    def on_streams(self) -> OnStreams:
+        """What of the policies looks at a reply that is streamed, and when."""
+        if self._on_streams is None:
+            self._on_streams = _on_streams(self)
+        return self._on_streams
 
     def classifiers(self, stage: Stage) -> frozenset[str]:
         """The classifiers that the rules need in a stage."""
@@ -56,7 +68,7 @@ class Attached:
 
     def _covered(self, stage: Stage, text: Text) -> bool:
         # What a rule covers depends on these alone; roles are few, whatever clients invent.
-        kind = (text.role, text.last_turn, stage)
+        kind = (text.role, text.last_turn, text.across, stage)
         known = self._covers.get(kind)
         if known is None:
             known = any(
@@ -67,6 +79,41 @@ class Attached:
             if len(self._covers) < _MOST_KINDS:
                 self._covers[kind] = known
         return known
+
+
+@dataclass(frozen=True, slots=True)
+class OnStreams:
+    """The output rules of some policies on a stream.
+
+    Attributes:
+        mode: the strictest ``stream_check`` of the policies that have output rules; None if none
+            has any.
+        policies: all but those that do not look at streams.
+        unchecked: ``name@version`` of the policies whose output rules do not look at it.
+        redacts: some rule may replace a part of the reply.
+    """
+
+    mode: StreamCheck | None
+    policies: Attached
+    unchecked: tuple[str, ...]
+    redacts: bool
+
+
+def _on_streams(own: Attached) -> OnStreams:
+    ruling = [policy for policy in own.policies if policy.rules_for("output")]
+    looking = [policy for policy in ruling if policy.policy.stream_check != "off"]
+    modes = {policy.policy.stream_check for policy in ruling}
+    off = [policy for policy in ruling if policy not in looking]
+    return OnStreams(
+        next((mode for mode in STREAM_CHECKS if mode in modes), None),
+        Attached([policy for policy in own.policies if policy not in off]) if off else own,
+        tuple(policy.id for policy in off),
+        any(
+            bound.rule.do.needs_spans and bound.rule.enforced
+            for policy in looking
+            for bound in policy.rules_for("output")
+        ),
+    )
 
 
 _STAGES: tuple[Stage, ...] = ("input", "output")

@@ -125,6 +125,18 @@ class AnyOf(Written):
             yield from part.positive(want)
 
 
+class Always(Written):
+    """True for every text: for actions that look for something by themselves. It is never written."""
+
+    form: ClassVar[str] = "<always>"
+
+    def bind(self, bind: Bind, path: Path) -> Bound:
+        return BoundAll(())
+
+    def positive(self, want: bool = True) -> Iterator[Leaf]:
+        yield from ()
+
+
 class Not(Written):
     """``{not: condition}``: true where the condition is false, unknown where it is unknown."""
 
@@ -142,14 +154,15 @@ class Not(Written):
 def _form(value: Any) -> str:
     if isinstance(value, Mapping):
         return next((word for word in FORMS if word in value), Leaf.form)
-    return value.form if isinstance(value, (Leaf, All, AnyOf, Not)) else Leaf.form
+    return value.form if isinstance(value, (Leaf, All, AnyOf, Not, Always)) else Leaf.form
 
 
 Condition = Annotated[
     Annotated[Leaf, Tag("<leaf>")]
     | Annotated[All, Tag("all")]
     | Annotated[AnyOf, Tag("any")]
-    | Annotated[Not, Tag("not")],
+    | Annotated[Not, Tag("not")]
+    | Annotated[Always, Tag("<always>")],
     Discriminator(_form),
 ]
 """What stands under ``when``."""

@@ -113,6 +113,19 @@ class RuleError:
 
 
 @dataclass(frozen=True, slots=True)
+class Unscannable:
+    """Why something was stopped that no classifier could read.
+
+    Attributes:
+        policy: ``name@version`` of the policy that lets nothing through unread.
+        parts: how many parts could not be read.
+    """
+
+    policy: str
+    parts: int
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """The verdict of all attached policies on one stage of one request.
 
@@ -128,6 +141,8 @@ class Decision:
         fired: every enforced rule that fired, in file order.
         shadow: every shadow rule that would have fired.
         errors: every rule that could not be decided.
+        unscannable: the policy that stopped it because parts of it could not be read, and their
+            number; None unless that is the reason. No rule has found anything then.
     """
 
     stage: Stage
@@ -140,3 +155,4 @@ class Decision:
     fired: tuple[Cause, ...] = ()
     shadow: tuple[Cause, ...] = ()
     errors: tuple[RuleError, ...] = field(default=())
+    unscannable: Unscannable | None = None

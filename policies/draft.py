@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from classifiers.types import Piece, Stage, Text
 from policies import json_source
 from policies.bound import Hit
-from policies.decision import RANK, Cause, Decision, Outcome, Reply, RuleError
+from policies.decision import RANK, Cause, Decision, Outcome, Reply, RuleError, Unscannable
 from policies.redaction import Wanted, settle
+from policies.refused import refused_turns
 
 REMOVED = "[removed by policy]"
 """What stands in the place of a message that was refused in an earlier turn."""
@@ -21,13 +22,22 @@ UNREPLACEABLE = (
 """Why a request is refused (HTTP 400) by a rule that would redact."""
 
 
+UNREAD = (
+    "Parts of this cannot be read by any check: images, audio, files, links to them, or encrypted "
+    "content. The policy lets nothing through unread. Send text instead, or set "
+    "on_unscannable: allow in the policy."
+)
+"""Why something is refused (HTTP 400) that no classifier can read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fired:
-    """A rule that fired: the prediction that is named for it, and every leaf that matched, with the
-    index of the text it matched in."""
+    """A rule that fired: the prediction that is named for it, every leaf that matched, with the
+    index of the text it matched in, and what a FAQ has to say."""
 
     cause: Cause
     hits: tuple[tuple[int, Hit], ...]
+    answer: str | None = None
 
 
 @dataclass(slots=True)
@@ -46,9 +56,11 @@ class Draft:
     fired: list[Cause] = field(default_factory=list)
     shadow: list[Cause] = field(default_factory=list)
     errors: list[RuleError] = field(default_factory=list)
+    unscannable: Unscannable | None = None
     _units: dict[Piece, json_source.Units] = field(default_factory=dict)
     _escapes: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     _places: dict[tuple[str | int, ...], int] = field(default_factory=dict)
+    _refused: set[int] | None = None
 
     def take(
         self,
@@ -67,6 +79,12 @@ class Draft:
         self.errors.append(error)
         if error.outcome == "block":
             self.take("error", None)
+
+    def stop_unread(self, policy: str, parts: int) -> None:
+        """Refuse what could not be read; a rule that has found something goes before it."""
+        if self.outcome != "block":
+            self.take("block", None, reply=Reply(UNREAD, "content_filter", "error"))
+            self.unscannable = Unscannable(policy, parts)
 
     def redact(
         self, text: int, start: int, end: int, *, template: str, label: str, restore: bool
@@ -143,12 +161,19 @@ class Draft:
         own = self.texts[text]
         if self.stage != "input" or own.turn < 0 or own.role == "assistant":
             return False
-        after = [t for t in self.texts if t.role == "assistant" and t.turn > own.turn]
-        if not after:
+        if self._refused is None:  # once for all hits of all rules
+            turns = {t.turn for t in self.texts}
+            self._refused = refused_turns(self.texts, turns, self.refusals)
+        return own.turn in self._refused
+
+    def across(self, text: int, parts: Collection[int]) -> bool:
+        """Whether a text is made of several turns, and some of these texts are among them."""
+        if not self.texts[text].across:
             return False
-        answer = min(t.turn for t in after)
-        said = [t.content for t in after if t.turn == answer]
-        return len(said) == 1 and said[0] in self.refusals
+        made_of = {piece.address for piece in self.texts[text].pieces}
+        found = (self.texts[part] for part in parts)
+        places = {p for t in found for p in (t.address, *(piece.address for piece in t.pieces))}
+        return not made_of.isdisjoint(places)
 
     def remove(self, text: int, cause: Cause) -> None:
         """Take the whole of a text out of the request."""
@@ -171,4 +196,5 @@ class Draft:
             fired=tuple(self.fired),
             shadow=tuple(self.shadow),
             errors=tuple(self.errors),
+            unscannable=self.unscannable,
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from classifiers.types import Classification, Stage, Text
+from policies.answers import BoundFaq
 from policies.attached import attached
 from policies.bound import Hit
 from policies.decision import Cause, Decision, RuleError
@@ -29,6 +30,7 @@ def evaluate(
     *,
     answerable: bool = True,
     taken: Collection[str] = (),
+    unscanned: Collection[str] = (),
 ) -> Decision:
     """The verdict of all policies on the texts of one stage.
 
@@ -41,6 +43,7 @@ def evaluate(
             no classifier has read (an image, a file).
         taken: placeholders not to be given again. On output, pass those of the input's
             :func:`restorations`, or a find of the reply could be taken for one of the request.
+        unscanned: addresses of what no classifier can read, for ``on_unscannable``.
 
     Raises:
         ValueError: texts and results differ in number.
@@ -60,6 +63,10 @@ def evaluate(
                 view = views[bound.scope] = View(signals, covered)
             if bound.condition.possible(view):
                 _evaluate_rule(policy, bound, view, draft)
+    if unscanned:
+        stopping = (policy.id for policy in policies if policy.stops_unread(stage))
+        if (first := next(stopping, None)) is not None:
+            draft.stop_unread(first, len(unscanned))
     return draft.decision(taken)
 
 
@@ -73,6 +80,9 @@ def _newest(texts: Sequence[Text]) -> list[int]:
 def _evaluate_rule(policy: BoundPolicy, bound: BoundRule, view: View, draft: Draft) -> None:
     rule, condition, signals = bound.rule, bound.condition, view.signals
     values = {i: condition.value(signals, i) for i in view.indexes}
+    for i, value in values.items():
+        if value and draft.texts[i].across and not _matches(bound, signals, i):
+            values[i] = False
     true = [i for i, value in values.items() if value]
     unknown = [i for i, value in values.items() if value is None]
     if bound.every_text:
@@ -84,16 +94,40 @@ def _evaluate_rule(policy: BoundPolicy, bound: BoundRule, view: View, draft: Dra
         if rule.do.needs_spans:
             # What was found is certain, what else there is to find is not.
             failed = unknown + [i for i in true if _misses_finds(bound, signals, i)]
+    answer = None
+    if fires and bound.faq is not None:
+        answer, lacking = _answer(bound.faq, draft, signals, true)
+        fires = answer is not None
+        if lacking is not None:
+            draft.fail(_failure(policy, bound, signals, *lacking))
     if failed:
         draft.fail(_error(policy, bound, signals, failed[0]))
     if fires:
-        hits = tuple((i, hit) for i in true for hit in condition.hits(signals, i))
+        named = condition if bound.faq is None else bound.faq.leaf
+        hits = tuple((i, hit) for i in true for hit in named.hits(signals, i))
         cause = _cause(policy, bound, draft.texts, hits)
         if rule.enforced:
             draft.fired.append(cause)
-            rule.do.apply(draft, Fired(cause, hits))
+            rule.do.apply(draft, Fired(cause, hits, answer))
         else:
             draft.shadow.append(cause)
+
+
+def _answer(
+    faq: BoundFaq, draft: Draft, signals: Signals, texts: Sequence[int]
+) -> tuple[str | None, tuple[int, str] | None]:
+    """What a FAQ has to say to texts that it covers, and a text with the classifier that failed on it
+    where that cannot be told."""
+    entry = faq.asked(signals, texts)
+    if entry is None:
+        return None, None
+    lacking = faq.failed(entry, signals, texts)
+    return (None, lacking) if lacking else (faq.answer(entry, signals, draft.texts, texts), None)
+
+
+def _matches(bound: BoundRule, signals: Signals, text: int) -> bool:
+    """Whether something was found: that several turns together are NOT about a thing says little."""
+    return any(hit.matched for hit in bound.condition.hits(signals, text))
 
 
 def _misses_finds(bound: BoundRule, signals: Signals, text: int) -> bool:
@@ -109,6 +143,12 @@ def _error(policy: BoundPolicy, bound: BoundRule, signals: Signals, text: int) -
         for leaf, _ in bound.condition.leaves()
         if signals.scores(text, leaf.classifier) is None
     )
+    return _failure(policy, bound, signals, text, classifier)
+
+
+def _failure(
+    policy: BoundPolicy, bound: BoundRule, signals: Signals, text: int, classifier: str
+) -> RuleError:
     return RuleError(
         policy=policy.id,
         rule=bound.rule.name,
@@ -122,12 +162,15 @@ def _error(policy: BoundPolicy, bound: BoundRule, signals: Signals, text: int) -
 def _cause(
     policy: BoundPolicy, bound: BoundRule, texts: Sequence[Text], hits: Sequence[tuple[int, Hit]]
 ) -> Cause:
-    # A label that matched says more than one that stayed below; then the distance decides.
-    index, hit = max(hits, key=lambda found: (found[1].matched, found[1].margin))
+    # A label that matched says more than one that stayed below, and a text that somebody sent more
+    # than one joined of several turns; then the distance decides.
+    index, hit = max(
+        hits, key=lambda found: (found[1].matched, not texts[found[0]].across, found[1].margin)
+    )
     return Cause(
         policy=policy.id,
         rule=bound.rule.name,
-        action=bound.rule.do.name,
+        action=bound.rule.do.word,
         enforced=bound.rule.enforced,
         classifier=hit.leaf.id,
         label=hit.prediction.label,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, PrivateAttr, model_validator
@@ -13,8 +14,8 @@ from classifiers.faults import did_you_mean, fault, show
 from classifiers.types import Stage, Text
 from classifiers.written import Written, items_of, list_of, name_of, one_of, text_of
 from classifiers.yaml_source import Document
-from policies.actions import Action, Route, Turns
-from policies.conditions import Condition
+from policies.actions import ACTIONS, Action, AnswerFrom, Route, Turns
+from policies.conditions import Always, Condition
 
 ROLES: dict[str, frozenset[str]] = {
     "system": frozenset({"system"}),
@@ -29,6 +30,11 @@ ROLES: dict[str, frozenset[str]] = {
 UNKNOWN_ROLE = frozenset({"user", "tool"})
 """Names that cover a text of any other role: what nobody vouches for counts as the user's."""
 
+StreamCheck = Literal["hold", "after", "off"]
+STREAM_CHECKS: tuple[StreamCheck, ...] = ("hold", "after", "off")
+"""When the output rules of a policy look at a stream, from the strictest: before a text leaves, while
+it goes, never."""
+
 EXPECTATIONS = ("forward", "flag", "redact", "route", "answer", "block")
 _VERSION = re.compile(r"[!-~]{1,64}")
 
@@ -40,6 +46,11 @@ def _version(value: Any) -> str:
     if not _VERSION.fullmatch(text) or "@" in text:
         raise fault(f"version {show(value)} must be 1 to 64 visible characters without spaces or @")
     return text
+
+
+def _stream_check(value: Any) -> Any:
+    # YAML reads a bare off as no.
+    return one_of(STREAM_CHECKS, "values of stream_check")("off" if value is False else value)
 
 
 _Globs = Annotated[tuple[str, ...], BeforeValidator(list_of(text_of("a pattern"), "patterns"))]
@@ -58,10 +69,13 @@ class Scope:
 
     roles: frozenset[str]
     last_turn_only: bool
+    across_turns: bool = False
     _hash: int = field(default=0, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_hash", hash((self.roles, self.last_turn_only)))
+        object.__setattr__(
+            self, "_hash", hash((self.roles, self.last_turn_only, self.across_turns))
+        )
 
     def __hash__(self) -> int:
         return self._hash  # looked up for every rule of every request
@@ -70,6 +84,8 @@ class Scope:
         if stage == "output":
             return True
         if self.last_turn_only and not text.last_turn:
+            return False
+        if text.across and not self.across_turns:
             return False
         return not self.roles.isdisjoint(ROLES.get(text.role, UNKNOWN_ROLE))
 
@@ -92,6 +108,17 @@ class Rule(Written):
     turns: Annotated[Turns, BeforeValidator(one_of(("all", "last"), "turns"))] | None = None
     do: Action
 
+    @model_validator(mode="before")
+    @classmethod
+    def _asking(cls, value: Any) -> Any:
+        """An action that looks for something by itself needs no condition."""
+        if isinstance(value, Mapping) and "when" not in value:
+            word = value.get("do")
+            word = next(iter(word), None) if isinstance(word, Mapping) else word
+            if isinstance(word, str) and word in ACTIONS and ACTIONS[word].asks:
+                return {**value, "when": Always()}
+        return value
+
     @property
     def enforced(self) -> bool:
         return self.mode == "enforce"
@@ -100,7 +127,8 @@ class Rule(Written):
     def scope(self) -> Scope:
         """The texts it looks at."""
         roles = frozenset(self.roles or ("user", "tool"))
-        return Scope(roles, last_turn_only=(self.turns or self.do.turns) == "last")
+        last = (self.turns or self.do.turns) == "last"
+        return Scope(roles, last_turn_only=last, across_turns=self.do.across_turns)
 
     def covers(self, text: Text, stage: Stage) -> bool:
         """Whether the rule looks at a text that is checked on this stage."""
@@ -191,6 +219,11 @@ class Policy(Written):
     on_error: Annotated[
         Literal["block", "allow"], BeforeValidator(one_of(("block", "allow"), "values of on_error"))
     ] = "block"
+    on_unscannable: Annotated[
+        Literal["block", "allow"],
+        BeforeValidator(one_of(("block", "allow"), "values of on_unscannable")),
+    ] = "block"
+    stream_check: Annotated[StreamCheck, BeforeValidator(_stream_check)] = "hold"
     rules: Annotated[tuple[Rule, ...], BeforeValidator(items_of("rules", required=True))]
     tests: Annotated[tuple[Case, ...], BeforeValidator(items_of("tests"))] = ()
 
@@ -215,12 +248,33 @@ class Policy(Written):
         found = (rule.do.model for rule in self.rules if isinstance(rule.do, Route))
         return tuple(dict.fromkeys(found))
 
+    def faqs(self) -> tuple[Path, ...]:
+        """The FAQ files that its rules answer from; relative paths begin where the policy stands."""
+        home = Path(self.source).parent
+        found = (home / rule.do.faq for rule in self.rules if isinstance(rule.do, AnswerFrom))
+        return tuple(dict.fromkeys(found))
+
     @model_validator(mode="before")
     @classmethod
     def _mapping(cls, value: Any) -> Any:
         if not isinstance(value, (Mapping, Policy)):
             raise fault(f"{show(value)} is no policy; begin with name: and rules:")
         return value
+
+    @model_validator(mode="after")
+    def _held_to_redact(self) -> Policy:
+        if self.stream_check == "hold":
+            return self
+        for index, rule in enumerate(self.rules):
+            if rule.do.needs_spans and "output" in rule.check:
+                raise fault(
+                    f"rule {rule.name!r} cannot {rule.do.name} output with stream_check: "
+                    f"{self.stream_check}, a stream that is not held back has left already; "
+                    "write stream_check: hold, or check: input",
+                    "rules",
+                    index,
+                )
+        return self
 
     @model_validator(mode="after")
     def _names(self) -> Policy:

@@ -11,7 +11,9 @@ from pydantic import ValidationError
 from classifiers.faults import describe, did_you_mean
 from classifiers.types import ClassifierInfo, Stage, UnknownLabel
 from classifiers.yaml_source import SourceError, parse, read_text
-from policies.bound import Bound, BoundLeaf
+from policies.actions import AnswerFrom
+from policies.answers import BoundFaq, OpenFaq, bind_faq
+from policies.bound import Bound, BoundAll, BoundLeaf
 from policies.conditions import RESERVED, Leaf
 from policies.faults import PolicyError
 from policies.policy import Attach, Case, Message, Policy, Rule, Scope
@@ -41,6 +43,8 @@ class BoundRule:
     rule: Rule
     condition: Bound
     scope: Scope
+    faq: BoundFaq | None = None
+    """What it answers from, if its action is to answer from a FAQ."""
     every_text: bool = field(init=False)
     """The action's: it needs the whole of the newest turn to match."""
 
@@ -82,6 +86,15 @@ class BoundPolicy:
         """``name@version``."""
         return self.policy.id
 
+    def stops_unread(self, stage: Stage) -> bool:
+        """Whether it lets nothing through on a stage that no classifier can read.
+
+        A policy that keeps nothing out there, for it only routes, answers or flags, has no reason.
+        """
+        return self.policy.on_unscannable == "block" and any(
+            bound.rule.enforced and bound.rule.do.guards for bound in self._by_stage[stage]
+        )
+
     @property
     def classifiers(self) -> frozenset[str]:
         """Names of the classifiers that its rules need."""
@@ -93,7 +106,11 @@ class BoundPolicy:
 
 
 def _needed(rules: Iterable[BoundRule]) -> frozenset[str]:
-    return frozenset(leaf.classifier for bound in rules for leaf, _ in bound.condition.leaves())
+    needed: set[str] = set()
+    for bound in rules:
+        needed |= {leaf.classifier for leaf, _ in bound.condition.leaves()}
+        needed.update(bound.faq.classifiers() if bound.faq else ())
+    return frozenset(needed)
 
 
 def load(path: Path) -> Policy:
@@ -151,7 +168,9 @@ def load_all(paths: Iterable[Path]) -> tuple[Policy, ...]:
     return tuple(policies.values())
 
 
-def bind(policy: Policy, classifiers: Mapping[str, ClassifierInfo]) -> BoundPolicy:
+def bind(
+    policy: Policy, classifiers: Mapping[str, ClassifierInfo], open_faq: OpenFaq | None = None
+) -> BoundPolicy:
     """Look up what the policy needs and resolve every operating point to thresholds.
 
     A classifier can be the target of ``redact`` if its attribute ``kind`` is ``"spans"``.
@@ -159,10 +178,11 @@ def bind(policy: Policy, classifiers: Mapping[str, ClassifierInfo]) -> BoundPoli
     Args:
         policy: a loaded policy.
         classifiers: what there is, by name.
+        open_faq: reads the FAQs that rules answer from.
 
     Raises:
-        PolicyError: with every classifier, label or operating point that does not exist, and every
-            ``redact`` that could fire without a stretch to replace.
+        PolicyError: with every classifier, label or operating point that does not exist, every
+            ``redact`` that could fire without a stretch to replace, and the mistakes of FAQs.
     """
     problems = [
         f"{policy.at()}: a classifier is named {name!r}, a word of the policy language; rename it"
@@ -186,11 +206,32 @@ def bind(policy: Policy, classifiers: Mapping[str, ClassifierInfo]) -> BoundPoli
         condition = rule.when.bind(resolve, (*path, "when"))
         if not found and rule.do.needs_spans:
             found += [f"{policy.at(*path, 'do')}: {p}" for p in _span_problems(rule, condition)]
+        faq = None
+        if isinstance(rule.do, AnswerFrom):
+            try:
+                faq = _bind_faq(policy, rule.do, classifiers, open_faq)
+                condition = BoundAll((faq.leaf, condition))
+            except UnknownLabel as error:
+                found.append(f"{policy.at(*path, 'do', 'answer_from')}: {error}")
+            except PolicyError as error:
+                found.append(str(error))  # places are the FAQ's
         problems += found
-        rules.append(BoundRule(rule, condition, rule.scope))
+        rules.append(BoundRule(rule, condition, rule.scope, faq))
     if problems:
         raise PolicyError("\n".join(problems))
     return BoundPolicy(policy, tuple(rules))
+
+
+def _bind_faq(
+    policy: Policy,
+    action: AnswerFrom,
+    classifiers: Mapping[str, ClassifierInfo],
+    open_faq: OpenFaq | None,
+) -> BoundFaq:
+    if open_faq is None:
+        raise UnknownLabel("FAQs are not read here; check the policy with doorman policy test")
+    faq, info = open_faq(Path(policy.source).parent / action.faq)
+    return bind_faq(faq, info, action.point, classifiers)
 
 
 def _bind_leaf(leaf: Leaf, classifiers: Mapping[str, ClassifierInfo]) -> BoundLeaf:

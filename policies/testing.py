@@ -116,7 +116,7 @@ def _judge(policy: BoundPolicy, case: Case, runs: Sequence[_Run], where: str) ->
     asked = [
         bound
         for bound in policy.rules
-        if bound.rule.name in case.rule or (not case.rule and bound.rule.do.name in case.expect)
+        if bound.rule.name in case.rule or (not case.rule and bound.rule.do.word in case.expect)
     ]
     by = f" by {' and '.join(case.rule)}" if case.rule else ""
     return TestFailure(

@@ -11,10 +11,10 @@ from starlette.types import Receive, Scope, Send
 from classifiers.types import Classifier
 from proxy.asgi import Request, Responder
 from proxy.config import Config
-from proxy.errors import NotFound
+from proxy.endpoints import ENDPOINTS
 from proxy.gateway import Gateway
 from proxy.ledger import Ledger
-from proxy.routes import routes
+from proxy.routes import no_such_path, routes
 from proxy.upstream import Upstreams
 
 OTHER_PATHS = "other"
@@ -67,10 +67,11 @@ async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.close", "code": 1000})
         return
     request = Request.of(scope)
-    error = NotFound(
-        "No such path here; the APIs are below /v1, see /v1/models.", code="unknown_url"
-    )
-    await Responder(send).error(error, request.request_id)
+    error = no_such_path()
+    near = (e for path, e in ENDPOINTS.items() if request.path.startswith(f"{path}/"))
+    endpoint = next(near, None)
+    shape = None if endpoint is None else endpoint.shaped
+    await Responder(send, shape).error(error, request.request_id)
     metrics = scope["app"].state.gateway.metrics
     # Not by its path: clients invent as many as they like.
     metrics.add("doorman_requests_total", path=OTHER_PATHS, status="404")

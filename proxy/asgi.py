@@ -16,10 +16,14 @@ import orjson
 from starlette.types import Receive, Scope, Send
 
 from proxy import errors
-from proxy.errors import TooLarge, TooSlow, UnsupportedMedia
+from proxy.errors import Answer, TooLarge, TooSlow, UnsupportedMedia
+from proxy.sse import encode
+from proxy.ticket import Ticket
 
 log = logging.getLogger("doorman.gateway")
 
+LIMIT_PREFIXES = ("anthropic-ratelimit-", "x-ratelimit-")
+"""What an upstream's headers about limits begin with."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _DISCARD_FACTOR = 8
 _LARGE_BYTES = 1 << 16
@@ -27,6 +31,7 @@ _LARGE = ThreadPoolExecutor(2, "large-body")
 """Few threads: parsing takes some thirty times a body's size for a moment."""
 
 T = TypeVar("T")
+ErrorShape = Callable[[Answer, str], Answer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +59,33 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """An authenticated request, as handlers see it. ``body`` is empty for GET."""
+    """An authenticated request, as handlers see it. ``body`` is empty for GET; ``key`` is the name of
+    the caller that ``ticket`` tells more of."""
 
     request: Request
     key: str
     params: Mapping[str, Any]
     body: dict[str, Any] = field(default_factory=dict, repr=False)
     raw: bytes = field(default=b"", repr=False)
+    ticket: Ticket = field(default_factory=Ticket, repr=False)
 
 
 class Responder:
-    """Sends one response, whole or in pieces. ``status`` is None until it has begun."""
+    """Sends one response, whole or in pieces. ``status`` is None until it has begun.
 
-    def __init__(self, send: Send) -> None:
+    Args:
+        shape: how errors look on this path, from OpenAI's shape; see ``Endpoint.shaped``.
+    """
+
+    def __init__(self, send: Send, shape: ErrorShape | None = None) -> None:
         self._send = send
+        self._shape = shape
         self._ended = False
         self.status: int | None = None
+        self.limits: Mapping[str, str] = {}
+        """Headers about the limits of the client's key, in place of the upstream's about its own."""
+        self.before_end: Callable[[], Coroutine[Any, Any, None]] | None = None
+        """Awaited before the last byte leaves, so that the client's next request finds all counted."""
 
     async def whole(
         self,
@@ -79,6 +95,8 @@ class Responder:
         content_type: str = "application/json",
     ) -> None:
         """Send a complete response."""
+        if self.before_end is not None:
+            await self.before_end()
         length = {**headers, "content-length": str(len(body))}
         await self.start(status, length, content_type)
         self._ended = True
@@ -95,16 +113,21 @@ class Responder:
         answer = errors.answer(error, request_id)
         if answer.status == 500:
             log_unexpected(error, request_id)
+        if self._shape is not None:
+            answer = self._shape(answer, request_id)
         if self.status is None:
             out = {"x-request-id": request_id, **(headers or {}), **answer.headers}
             await self.json(answer.status, answer.body, out)
         elif not self._ended:
-            await self.chunk(b"data: " + orjson.dumps(answer.body) + b"\n\n")
+            await self.chunk(encode(answer.body, name=answer.event))
             await self.end()
 
     async def start(self, status: int, headers: Mapping[str, str], content_type: str) -> None:
         """Send the head of a response whose body follows in pieces."""
         self.status = status
+        if self.limits:
+            own = {n: v for n, v in headers.items() if not n.startswith(LIMIT_PREFIXES)}
+            headers = {**own, **self.limits}
         head = {**headers, "content-type": content_type}
         pairs = [(name.encode("latin-1"), _latin(value)) for name, value in head.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": pairs})
@@ -115,6 +138,8 @@ class Responder:
 
     async def end(self) -> None:
         """End the body."""
+        if self.before_end is not None:
+            await self.before_end()
         self._ended = True
         await self._send({"type": "http.response.body", "body": b""})
 
@@ -134,6 +159,8 @@ async def read_body(request: Request, receive: Receive, limit: int, seconds: flo
         raise UnsupportedMedia("The body's content type is not supported; use application/json.")
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise UnsupportedMedia("Compressed bodies are not supported; send plain JSON.")
+    if int(request.headers.get("content-length", "0")) > limit * _DISCARD_FACTOR:
+        raise _too_large(limit)  # it would not be read to its end anyway
     try:
         async with asyncio.timeout(seconds):
             return await _read(receive, limit)
@@ -156,9 +183,13 @@ async def _read(receive: Receive, limit: int) -> bytes:
         elif not more or size > limit * _DISCARD_FACTOR:
             # The rest was read and dropped up to a point, because most clients look for an answer
             # only after they have sent everything.
-            raise TooLarge(f"The body is larger than {limit} bytes; send less.")
+            raise _too_large(limit)
         if not more:
             return b"".join(pieces)
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The body is larger than {limit} bytes; send less.")
 
 
 async def aside(size: int, work: Callable[[], T]) -> T:

@@ -34,6 +34,8 @@ COMMANDS: dict[str, Command] = {
         "proxy.commands.check", "show what is found in a text, and what would be done"
     ),
     "policy": Command("proxy.commands.policy", "lint policy files, or run their tests"),
+    "keys": Command("proxy.commands.keys", "make, list, revoke and rotate client keys"),
+    "ledger": Command("proxy.commands.ledger", "show, check and export the recorded decisions"),
     "packs": Command("proxy.commands.packs", "list the shipped classifiers, or show one"),
     "train": Command("proxy.commands.train", "train a classifier from a task file, or correct one"),
     "evaluate": Command("proxy.commands.evaluate", "measure a classifier on labelled rows"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,13 +17,32 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 
 from classifiers.patterns import PatternConfig
 from classifiers.types import StrictModel
+from proxy.config_cache import CacheConfig
+from proxy.config_keys import ClientKey, RedisConfig
+from proxy.config_ledger import LedgerConfig
+from proxy.config_routing import (
+    BreakerConfig,
+    LitellmSettings,
+    RouterSettings,
+    Routing,
+    routing,
+)
 from proxy.prices import COMPLETION_TOKENS
 from proxy.yaml_source import Address, ConfigError, Source, explain
 
 SHIPPED_POLICY = Path(__file__).resolve().parent.parent / "policies" / "front-line.yaml"
 MASK = "**********"
 
-__all__ = ["Config", "ConfigError", "ModelEntry", "Timeouts", "defaults", "load", "loads"]
+__all__ = [
+    "Config",
+    "ConfigError",
+    "ModelEntry",
+    "Routing",
+    "Timeouts",
+    "defaults",
+    "load",
+    "loads",
+]
 
 
 class ServerConfig(StrictModel):
@@ -72,7 +91,8 @@ class ModelEntry(StrictModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     model_name: str = Field(min_length=1)
-    """The alias that clients and ``route`` use."""
+    """The alias that clients and ``route`` use. Entries with the same one share its requests, in turn
+    and by ``litellm_params.weight``; those with the lowest ``litellm_params.order`` come first."""
     litellm_params: LitellmParams
     model_info: dict[str, Any] = Field(default_factory=dict)
     """litellm's ``model_info``; ``base_model`` names the entry of the price map."""
@@ -110,7 +130,7 @@ class Timeouts(StrictModel):
     idle: float = Field(default=60, gt=0)
     """Longest silence within a reply that has begun."""
     total: float = Field(default=600, gt=0)
-    """For the whole reply."""
+    """For the whole reply, with all tries and fallbacks."""
 
 
 class Limits(StrictModel):
@@ -128,9 +148,26 @@ class Limits(StrictModel):
     """Nesting of a request."""
     max_texts: int = Field(default=20_000, gt=0)
     """Strings of one request. Every field of an object counts as one, whatever it holds; objects and
-    lists, counted together, are bounded by the same number."""
+    lists, counted together, are bounded by the same number, all values together by fifty times that."""
     classify_seconds: float = Field(default=60, gt=0)
-    """How long one request or one stretch of a reply may wait for the classifiers."""
+    """How long one request or one stretch of a reply may wait for the classifiers. A classifier that
+    takes three quarters of it for one batch has failed, see ``on_error`` of policies."""
+    max_in_flight: int = Field(default=1000, gt=0)
+    """Requests that are worked on at once, those included that wait for their model; further ones get
+    503 with retry-after."""
+    max_connections: int = Field(default=4096, gt=0)
+    """Open connections of clients; further ones get 503. Each needs up to two open files."""
+    max_header_bytes: int = Field(default=64 * 1024, ge=1024)
+    """Size of a request's head: path, names and values of headers."""
+    header_seconds: float = Field(default=10, gt=0)
+    """How long a client may take to send the head of a request."""
+    write_seconds: float = Field(default=60, gt=0)
+    """How long a client may leave an answer unread; then it is cut off, and the upstream with it."""
+    keepalive_seconds: float = Field(default=75, gt=0)
+    """How long an idle connection is kept for the client's next request."""
+    on_error: Literal["block", "allow"] = "block"
+    """While Redis, which counts the limits of keys (``redis``), is away: 503 ``limits_unavailable`` for
+    keys that have limits, or let them in without."""
 
 
 class StreamingConfig(StrictModel):
@@ -144,22 +181,22 @@ class StreamingConfig(StrictModel):
     """Checked text that stays behind, because a find at its end may still grow."""
     hold_seconds: float = Field(default=1.0, gt=0)
     """Longest wait for ``hold_chars``; then what there is is checked."""
-
-
-class ClientKey(StrictModel):
-    """A key that clients authenticate with; policies attach to its name."""
-
-    name: str = Field(min_length=1)
-    """What policies attach to, and what records name."""
-    key: SecretStr = Field(min_length=8)
-    """The secret, best as ``os.environ/NAME``."""
+    first_chars: int = Field(default=40, gt=0)
+    """In place of ``hold_chars`` at the beginning of a text, so that it shows soon; each check doubles
+    it. Half of it stays behind at first, more as the text grows, up to ``tail_chars``; all of
+    ``tail_chars`` where a rule may redact."""
+    first_seconds: float = Field(default=0.1, gt=0)
+    """In place of ``hold_seconds`` before the first check; each check doubles it."""
 
 
 class RecordConfig(StrictModel):
     """What a decision record holds besides the decision."""
 
-    content: Literal["none", "hash", "full"] = "hash"
-    """``hash`` is a keyed HMAC: equal texts can be found again, nothing can be read back."""
+    content: Literal["none", "hash", "redacted", "full"] = "hash"
+    """``hash`` is a keyed HMAC: equal texts can be found again, nothing can be read back. ``redacted``
+    holds texts in which ``[LABEL]`` stands for every find of ``pii`` and of your own patterns; a text
+    that ``pii`` has not looked at, because no rule asked for it, stays a hash. ``full`` holds the
+    texts."""
     hash_key: SecretStr | None = None
     """Key of the hash; a random one per process by default."""
     estimated_completion_tokens: int = Field(default=COMPLETION_TOKENS, ge=0)
@@ -182,15 +219,21 @@ class Config(StrictModel):
     watch_policies: bool = True
     """Reload the policies when a file changes; SIGHUP always does."""
     classifiers: ClassifiersConfig = ClassifiersConfig()
+    litellm_settings: LitellmSettings = LitellmSettings()
+    router_settings: RouterSettings = RouterSettings()
+    breaker: BreakerConfig = BreakerConfig()
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
     streaming: StreamingConfig = StreamingConfig()
+    cache: CacheConfig = CacheConfig()
     keys: tuple[ClientKey, ...] = ()
+    redis: RedisConfig = RedisConfig()
     record: RecordConfig = RecordConfig()
+    ledger: LedgerConfig = LedgerConfig()
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Config:
-        _refuse_repeats("model_list", "model_name", [e.model_name for e in self.model_list])
+        _refuse_twins(self.model_list)
         _refuse_repeats("keys", "name", [key.name for key in self.keys])
         secrets = [key.key.get_secret_value() for key in self.keys]
         if len(set(secrets)) != len(secrets):
@@ -200,18 +243,34 @@ class Config(StrictModel):
                 raise ValueError(
                     f"model_name {entry.model_name!r}: names below doorman/ are the gateway's own; rename it"
                 )
+        _ = self.routing  # raises
+        self.cache.check_models([entry.model_name for entry in self.model_list])
         return self
 
-    def check_exposure(self) -> None:
+    @property
+    def routing(self) -> Routing:
+        """Retries, fallbacks and breakers, from the three sections that may name them.
+
+        Raises:
+            ValueError: see :func:`proxy.config_routing.routing`; not of a config that was loaded.
+        """
+        aliases = [entry.model_name for entry in self.model_list]
+        return routing(self.litellm_settings, self.router_settings, self.breaker, aliases)
+
+    def check_exposure(self, stored: Callable[[LedgerConfig], bool] = lambda _: False) -> None:
         """Refuse to serve strangers: beyond this machine, clients need keys.
+
+        Args:
+            stored: whether the database has keys; asked only if it matters.
 
         Raises:
             ConfigError: the host is not a loopback address and there are no keys.
         """
-        if not self.keys and not is_loopback(self.server.host):
+        if not self.keys and not is_loopback(self.server.host) and not stored(self.ledger):
             raise ConfigError(
                 f"refusing to listen on {self.server.host} without client keys: anyone who can reach it "
-                "could use your upstream keys; add `keys:` to the config, or listen on 127.0.0.1"
+                "could use your upstream keys; `doorman keys create NAME`, add `keys:` to the config, or "
+                "listen on 127.0.0.1"
             )
 
 
@@ -241,7 +300,7 @@ def defaults() -> Config:
     )
 
 
-def load(path: Path, *, secrets: bool = True) -> Config:
+def load(path: Path, *, secrets: bool | Literal["ledger"] = True) -> Config:
     """Read a config file; see :func:`loads` for ``secrets``.
 
     Raises:
@@ -258,20 +317,26 @@ def load(path: Path, *, secrets: bool = True) -> Config:
     return loads(text, path, secrets=secrets)
 
 
-def loads(text: str, path: Path, *, secrets: bool = True) -> Config:
+def loads(text: str, path: Path, *, secrets: bool | Literal["ledger"] = True) -> Config:
     """:func:`load` for text in hand.
 
     Args:
         text: YAML.
         path: names the text in messages and anchors relative paths.
-        secrets: False leaves the variables of ``keys``, ``litellm_params`` and ``record.hash_key``
-            alone, for commands that neither serve nor call a model.
+        secrets: False leaves the variables of ``keys``, ``litellm_params``, ``record.hash_key`` and
+            ``ledger.url`` alone, for commands that neither serve nor call a model; ``"ledger"``
+            fills in the last of them.
 
     Raises:
         ConfigError: see :func:`load`.
     """
     source = Source(text, str(path))
-    values = source.resolve(skip=None if secrets else _is_secret)
+
+    def left(address: Address) -> bool:
+        needed = secrets == "ledger" and address == ("ledger", "url")
+        return _is_secret(address) and not needed
+
+    values = source.resolve(skip=None if secrets is True else left)
     values.setdefault("model_list", [entry.model_dump() for entry in defaults().model_list])
     try:
         config = Config.model_validate(values)
@@ -282,6 +347,7 @@ def loads(text: str, path: Path, *, secrets: bool = True) -> Config:
         update={
             "policies": tuple(folder / file for file in config.policies),
             "classifiers": _placed(config.classifiers, folder),
+            "ledger": config.ledger.placed(folder),
         }
     )
 
@@ -297,7 +363,7 @@ def _is_secret(address: Address) -> bool:
     """Whether what stands here is only needed by a running gateway."""
     return (
         address[:1] == ("keys",)
-        or address == ("record", "hash_key")
+        or address in (("record", "hash_key"), ("ledger", "url"), ("redis", "url"))
         or (address[:1] == ("model_list",) and "litellm_params" in address)
     )
 
@@ -307,4 +373,14 @@ def _refuse_repeats(section: str, key: str, names: Sequence[str]) -> None:
         if count > 1:
             raise ValueError(
                 f"{section}: {key} {name!r} stands {count} times; give each one its own"
+            )
+
+
+def _refuse_twins(entries: Sequence[ModelEntry]) -> None:
+    """Several entries may share an alias, but the same one twice is a slip."""
+    for number, entry in enumerate(entries):
+        if entry in entries[:number]:
+            raise ValueError(
+                f"model_list: model_name {entry.model_name!r} stands twice with the same "
+                "litellm_params; remove one"
             )

@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from proxy import echo_completions, echo_responses
 from proxy.endpoints.base import Body
 from proxy.prices import estimate_tokens
 from proxy.sse import DONE, Event, encode, parse_event
@@ -32,8 +33,14 @@ class Echo:
         self, body: Body, raw: bytes | None, headers: Mapping[str, str], *, path: str = CHAT_PATH
     ) -> UpstreamReply:
         """See :class:`proxy.upstream_base.Upstream`."""
+        if path == echo_completions.PATH:
+            text_reply = echo_completions.reply(body, notice(echo_completions.prompt(body)))
+            return UpstreamReply(200, {}, orjson.dumps(text_reply), text_reply)
+        if path == echo_responses.PATH:
+            response = echo_responses.reply(body, notice(echo_responses.prompt(body)))
+            return UpstreamReply(200, {}, orjson.dumps(response), response)
         if path != CHAT_PATH:
-            return error_reply(404, "doorman/echo answers chat completions only.", "not_found")
+            return error_reply(404, "doorman/echo does not answer this API.", "not_found")
         text = answer(body)
         reply = _head(body, "chat.completion") | {
             "choices": [
@@ -53,7 +60,13 @@ class Echo:
         self, body: Body, raw: bytes | None, headers: Mapping[str, str], *, path: str = CHAT_PATH
     ) -> AsyncIterator[UpstreamStream]:
         """See :class:`proxy.upstream_base.Upstream`."""
-        if path != CHAT_PATH:
+        if path == echo_completions.PATH:
+            said = notice(echo_completions.prompt(body))
+            yield UpstreamStream(200, {}, echo_completions.events(body, said))
+        elif path == echo_responses.PATH:
+            said = notice(echo_responses.prompt(body))
+            yield UpstreamStream(200, {}, echo_responses.events(body, said))
+        elif path != CHAT_PATH:
             reply = await self.complete(body, raw, headers, path=path)
             yield UpstreamStream(reply.status, {}, reply=reply)
         else:
@@ -71,6 +84,11 @@ def answer(body: Body) -> str:
         if isinstance(message, dict) and message.get("role") == "user":
             said = _text(message.get("content"))
             break
+    return notice(said)
+
+
+def notice(said: str) -> str:
+    """The words of the echo, with what was said to it."""
     return _NOTICE + (said if len(said) <= MAX_ECHO_CHARS else said[:MAX_ECHO_CHARS] + "...")
 
 

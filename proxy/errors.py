@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from classifiers.engine import EngineClosed, Overloaded
+from classifiers.engine import EngineClosed, Overloaded, Stuck
 from policies.decision import Decision
 
-UpstreamFault = Literal["connect", "timeout", "protocol", "too_large"]
+UpstreamFault = Literal["connect", "timeout", "protocol", "too_large", "unavailable"]
 
 
 class InvalidRequest(Exception):
@@ -34,8 +34,12 @@ class TooLarge(InvalidRequest):
     """More than one of ``limits`` allows: bytes, texts or characters of them."""
 
 
+class HeadersTooLarge(InvalidRequest):
+    """The head of the request has more bytes than ``limits.max_header_bytes``, or too many headers."""
+
+
 class TooSlow(InvalidRequest):
-    """The body took longer than ``limits.body_seconds`` to arrive."""
+    """The request took longer to arrive than ``limits.header_seconds`` and ``limits.body_seconds`` allow."""
 
 
 class UnsupportedMedia(InvalidRequest):
@@ -44,6 +48,26 @@ class UnsupportedMedia(InvalidRequest):
 
 class Unauthorized(InvalidRequest):
     """No client key, or a wrong one."""
+
+
+class Forbidden(InvalidRequest):
+    """The client key is good, but not for this."""
+
+
+class RateLimited(InvalidRequest):
+    """A limit of the client key is reached.
+
+    Args:
+        retry_after: seconds; None where no waiting helps, because the request alone is over the limit.
+    """
+
+    def __init__(self, message: str, retry_after: int | None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class BudgetSpent(RateLimited):
+    """The budget of the client key is spent; the message says when it is renewed."""
 
 
 class NotFound(InvalidRequest):
@@ -65,12 +89,27 @@ class Unavailable(Exception):
 
 
 class UpstreamError(Exception):
-    """No usable reply came from the model's server; replies with an error status are not this."""
+    """No usable reply came from the model's server; replies with an error status are not this.
 
-    def __init__(self, kind: UpstreamFault, message: str) -> None:
+    Args:
+        message: for the client.
+        begun: something of the reply had come; False is what allows to try again.
+        retry_after: seconds, where it is known when it is worth asking again.
+    """
+
+    def __init__(
+        self,
+        kind: UpstreamFault,
+        message: str,
+        *,
+        begun: bool = True,
+        retry_after: int | None = None,
+    ) -> None:
         super().__init__(message)
         self.kind: UpstreamFault = kind
         self.message = message
+        self.begun = begun
+        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +126,21 @@ class Shape:
 ERRORS: dict[type[Exception], Shape] = {
     InvalidRequest: Shape(400, "invalid_request_error", None),
     TooLarge: Shape(413, "invalid_request_error", "request_too_large"),
+    HeadersTooLarge: Shape(431, "invalid_request_error", "headers_too_large"),
     TooSlow: Shape(408, "invalid_request_error", "request_timeout"),
     UnsupportedMedia: Shape(415, "invalid_request_error", "unsupported_media_type"),
     Unauthorized: Shape(401, "invalid_request_error", "invalid_api_key"),
+    Forbidden: Shape(403, "invalid_request_error", "forbidden"),
+    RateLimited: Shape(429, "rate_limit_error", "rate_limit_exceeded"),
+    BudgetSpent: Shape(429, "insufficient_quota", "insufficient_quota"),
     NotFound: Shape(404, "invalid_request_error", "not_found"),
     WrongMethod: Shape(405, "invalid_request_error", "method_not_allowed"),
     Unavailable: Shape(503, "server_error", "policy_unavailable"),
     UpstreamError: Shape(502, "server_error", "upstream_error"),
     Overloaded: Shape(503, "server_error", "overloaded", "Too many requests wait; retry.", 1),
+    Stuck: Shape(
+        503, "server_error", "classifiers_stuck", "The classifiers hang; retry later.", 10
+    ),
     EngineClosed: Shape(503, "server_error", "shutting_down", "The gateway is stopping; retry.", 1),
     Exception: Shape(500, "server_error", "internal_error", "The gateway failed."),
 }
@@ -109,12 +155,29 @@ CODES: dict[str, tuple[type[Exception], str]] = {
     "invalid_value": (InvalidRequest, "A field has a value that cannot be."),
     "string_above_max_length": (InvalidRequest, "A string is too long."),
     "unknown_parameter": (InvalidRequest, "A key in a message is no identifier."),
-    "unsupported_input": (InvalidRequest, "An image was sent to be moderated."),
+    "unsupported_parameter": (
+        InvalidRequest,
+        "What cannot be guarded, or not be said to this model.",
+    ),
+    "unsupported_input": (InvalidRequest, "Images, or token ids in place of text: not read here."),
     "unknown_url": (NotFound, "No such path."),
     "model_not_found": (NotFound, "No such model."),
+    "too_many_connections": (Unavailable, "There are ``limits.max_connections`` clients already."),
+    "expired_api_key": (Unauthorized, "The client key has expired."),
+    "keys_unavailable": (Unavailable, "The keys of the database could not be read yet."),
+    "limits_unavailable": (Unavailable, "Redis, which counts the limits of keys, is away."),
+    "policy_missing": (Unavailable, "The client key names a policy that is not loaded."),
     "not_ready": (Unavailable, "Classifiers and policies are still being loaded."),
     "no_classifier": (Unavailable, "No classifier for moderation is loaded."),
+    "no_encoder": (
+        Unavailable,
+        "No loaded classifier answers a question, and there is no encoder.",
+    ),
     "classify_timeout": (Unavailable, "The classifiers took longer than ``limits`` allows."),
+    "ledger_unavailable": (
+        Unavailable,
+        "The decision could not be recorded; nothing was forwarded.",
+    ),
     "reply_too_large": (Unavailable, "The reply has more text than ``limits`` allows to check."),
 }
 """More precise codes than the table's, with the class they come with and what they mean."""
@@ -124,16 +187,22 @@ UPSTREAM_FAULTS: dict[UpstreamFault, tuple[int, str]] = {
     "timeout": (504, "upstream_timeout"),
     "protocol": (502, "upstream_invalid_response"),
     "too_large": (502, "upstream_response_too_large"),
+    "unavailable": (503, "upstream_unavailable"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An error as it goes out: status, JSON body and the headers it needs."""
+    """An error as it goes out: status, JSON body and the headers it needs.
+
+    Attributes:
+        event: its name, where it is an event of a stream.
+    """
 
     status: int
     body: dict[str, Any]
     headers: dict[str, str]
+    event: str = ""
 
 
 def answer(error: BaseException, request_id: str) -> Answer:
@@ -147,6 +216,12 @@ def answer(error: BaseException, request_id: str) -> Answer:
     if status >= 500:
         message = f"{message} (request id {request_id})"
     headers = {} if shape.retry_after is None else {"retry-after": str(shape.retry_after)}
+    if (wait := getattr(error, "retry_after", None)) is not None:
+        headers["retry-after"] = str(wait)
+    if isinstance(error, RateLimited) and (
+        error.retry_after is None or isinstance(error, BudgetSpent)
+    ):
+        headers["x-should-retry"] = "false"  # the official clients wait for nothing otherwise
     if status == 401:
         headers["www-authenticate"] = "Bearer"
     param = getattr(error, "param", None)
@@ -160,11 +235,11 @@ def body(message: str, type: str, code: str | None, param: str | None = None) ->
     return {"error": {"message": message, "type": type, "param": param, "code": code}}
 
 
-def blocked(decision: Decision, message: str, decision_id: str) -> Answer:
+def blocked(decision: Decision, message: str, decision_id: str, param: str = "messages") -> Answer:
     """A block with ``as: error``: Azure's shape, which clients parse already, and no retry."""
     cause = decision.cause
     result = {} if cause is None else {cause.label: {"filtered": True, "detected": True}}
-    error = body(message, "invalid_request_error", "content_filter", "messages")
+    error = body(message, "invalid_request_error", "content_filter", param)
     error["error"]["innererror"] = {
         "code": "ResponsibleAIPolicyViolation",
         "content_filter_result": result,
@@ -174,4 +249,8 @@ def blocked(decision: Decision, message: str, decision_id: str) -> Answer:
         "policy": cause.policy if cause else None,
         "rule": cause.rule if cause else None,
     }
+    if (unread := decision.unscannable) is not None:
+        error["error"]["code"] = "unscannable_content"
+        del error["error"]["innererror"]
+        error["error"]["doorman"] |= {"policy": unread.policy, "unscanned": unread.parts}
     return Answer(400, error, {"x-should-retry": "false"})

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from classifiers.types import Stage, Text
+from classifiers.types import Classification, Stage, Text
 from policies.attached import Attached
 from policies.decision import RANK, Decision
 from proxy import errors
+from proxy.cached import Hit, Lookup
 from proxy.config import RecordConfig
 from proxy.endpoints.base import Body, Endpoint, Usage
+from proxy.errors import UpstreamError
+from proxy.fallbacks import Trail
 from proxy.ledger import (
     MODEL_CHARS,
     MOST_ADDRESSES,
@@ -25,10 +28,15 @@ from proxy.ledger import (
     stage,
 )
 from proxy.prices import Prices
+from proxy.ticket import Ticket
 from proxy.upstream import Target
+
+_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+"""Fields of requests that limit the tokens of the reply."""
 
 COMPLETE = "complete"
 CLIENT_LEFT = "client_left"
+UNKNOWN_MODEL = "?"
 CLIENT_LEFT_STATUS = 499
 """No answer was begun; nginx's number for it."""
 
@@ -40,6 +48,7 @@ class Call:
     Attributes:
         raw: the body as it came, for upstreams that get it unchanged.
         key: name of the client's key, empty where no keys are configured.
+        ticket: what that key allows, and what of its limits this request takes.
     """
 
     endpoint: Endpoint
@@ -48,6 +57,7 @@ class Call:
     headers: Mapping[str, str] = field(repr=False)
     key: str
     request_id: str
+    ticket: Ticket = field(default_factory=Ticket, repr=False)
 
     @property
     def model(self) -> str:
@@ -75,8 +85,11 @@ class Exchange:
     texts: list[Text] = field(default_factory=list)
     unscanned: list[str] = field(default_factory=list)
     content: tuple[dict[str, Any], ...] | None = field(default=None, repr=False)
+    found: Sequence[Classification] = field(default=(), repr=False)
     decisions: dict[Stage, Decision] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    trail: Trail = field(default_factory=Trail)
+    cache: Lookup | None = None
     upstream_called: bool = False
     upstream_status: int | None = None
     usage: Usage | None = None
@@ -98,16 +111,44 @@ class Exchange:
 
     def classifiers(self, stage: Stage) -> frozenset[str]:
         """The classifiers that the attached policies need in a stage."""
-        return self.policies.classifiers(stage)
+        return self.rules(stage).classifiers(stage)
+
+    def rules(self, stage: Stage) -> Attached:
+        """The attached policies that look at a stage of this request."""
+        streamed = stage == "output" and self.call.stream
+        return self.policies.on_streams.policies if streamed else self.policies
 
     def failed(self, error: Exception) -> None:
         """The request ends with an error."""
+        if isinstance(error, UpstreamError) and error.kind == "unavailable":
+            self.upstream_called = False  # it was not even tried
         self.ended = errors.answer(error, "").body["error"]["code"] or "invalid_request"
 
     def completed(self) -> None:
         """The request ends well, if nothing went wrong on the way."""
         if self.ended == CLIENT_LEFT:
             self.ended = COMPLETE
+
+    def sent(self, piece: bytes) -> None:
+        """A piece of a stream has left; a cache may want it."""
+        if self.cache is not None:
+            self.cache.add(piece)
+
+    @property
+    def served(self) -> Target | None:
+        """The target that answered, or was asked last: another than ``target`` after a fallback."""
+        return self.trail.target or self.target
+
+    @property
+    def stream_check(self) -> str | None:
+        """When output rules look at the reply, a stream; None if it is none or there are no rules."""
+        streamed = self.call.stream and self.upstream_called
+        return self.policies.on_streams.mode if streamed else None
+
+    @property
+    def hit(self) -> Hit | None:
+        """The stored reply that answers in the model's place, if one does."""
+        return None if self.cache is None else self.cache.hit
 
     @property
     def deciding(self) -> Decision | None:
@@ -119,12 +160,17 @@ class Exchange:
         """The word for what happened: an outcome, or ``none`` where the client left before it."""
         if self.ended not in (COMPLETE, CLIENT_LEFT):
             return "error"
+        if self.hit is not None:
+            return "cache"
         return self.deciding.outcome if self.deciding else "none"
 
     @property
     def policy(self) -> str | None:
         """``name@version`` of the policy whose rule decided, if one did."""
-        return self.deciding.cause.policy if self.deciding and self.deciding.cause else None
+        decision = self.deciding
+        if decision is not None and decision.unscannable is not None:
+            return decision.unscannable.policy
+        return decision.cause.policy if decision and decision.cause else None
 
     def overhead(self) -> float:
         """Seconds spent so far, without waiting for upstream or for a slow client to read."""
@@ -141,6 +187,12 @@ class Exchange:
         }
         if self.policy:
             headers["x-doorman-policy"] = self.policy
+        if self.stream_check is not None:
+            headers["x-doorman-stream-check"] = self.stream_check
+        if self.hit is not None:
+            headers["age"] = str(self.hit.stored.age())
+        if self.unscanned:
+            headers["x-doorman-unscanned"] = str(len(self.unscanned))
         saved, _ = accounts.saved(self)
         # While a routed stream runs, what it saves is not known yet.
         if saved is not None and not (self.call.stream and self.upstream_called):
@@ -149,16 +201,21 @@ class Exchange:
 
 
 class Accounts:
-    """What requests cost and saved, and how they are recorded."""
+    """What requests cost and saved, and how they are recorded.
 
-    def __init__(self, prices: Prices, config: RecordConfig) -> None:
+    Args:
+        aliases: the models that clients may ask for.
+    """
+
+    def __init__(self, prices: Prices, config: RecordConfig, aliases: Collection[str]) -> None:
+        self._aliases = frozenset(aliases)
         self._prices = prices
         self._config = config
         self._content = ContentPolicy(config)
 
     def record(self, exchange: Exchange) -> Record:
         """The record of a request that has ended."""
-        target = exchange.target
+        target = exchange.served
         saved, basis = self.saved(exchange)
         return replace(
             self.bare(exchange),
@@ -167,13 +224,32 @@ class Accounts:
             unscanned=first(exchange.unscanned, MOST_ADDRESSES),
             upstream_model=target.model if target and exchange.upstream_called else None,
             provider=target.provider if target and exchange.upstream_called else None,
+            attempts=tuple(exchange.trail.attempts),
             milliseconds=self._milliseconds(exchange),
             tokens=self.tokens(exchange),
             cost_usd=self.spent(exchange),
             saved_usd=saved,
             saved_basis=basis,
             exposed_chars=exchange.exposed_chars,
-            content=exchange.content or self.content(exchange.texts),
+            stream_check=exchange.stream_check,
+            unchecked=exchange.policies.on_streams.unchecked if exchange.stream_check else (),
+            content=exchange.content or self.content(exchange.texts, exchange.found),
+            cache=exchange.cache.shown() if exchange.cache else None,
+        )
+
+    def decided(self, exchange: Exchange, *, forwarded: bool) -> Record:
+        """The record of a request as far as it is decided: nothing has come of it yet.
+
+        Args:
+            forwarded: it goes on to a model now; the record says so before it does.
+        """
+        if exchange.content is None:
+            exchange.content = self.content(exchange.texts, exchange.found)  # hashed once
+        record, target = self.record(exchange), exchange.target
+        if not forwarded or target is None:
+            return record
+        return replace(
+            record, upstream_called=True, upstream_model=target.model, provider=target.provider
         )
 
     def bare(self, exchange: Exchange) -> Record:
@@ -186,7 +262,8 @@ class Accounts:
             key=call.key or None,
             endpoint=call.endpoint.name,
             stream=call.stream,
-            model=call.model[:MODEL_CHARS],
+            # What is no alias of ours is the client's own text.
+            model=call.model[:MODEL_CHARS] if call.model in self._aliases else UNKNOWN_MODEL,
             action=exchange.action,
             status=exchange.status,
             ended=exchange.ended,
@@ -195,9 +272,16 @@ class Accounts:
             upstream_status=exchange.upstream_status,
         )
 
-    def content(self, texts: Sequence[Text]) -> tuple[dict[str, Any], ...]:
+    @property
+    def redacts(self) -> bool:
+        """Whether the content of a record depends on what was found in the texts."""
+        return self._content.redacts
+
+    def content(
+        self, texts: Sequence[Text], found: Sequence[Classification] = ()
+    ) -> tuple[dict[str, Any], ...]:
         """What of the texts goes into the record. May take long for a large request."""
-        return self._content.of(texts)
+        return self._content.of(texts, found)
 
     def tokens(self, exchange: Exchange) -> Tokens | None:
         """Tokens of the upstream call; None where there was none."""
@@ -212,24 +296,45 @@ class Accounts:
         completion = self._prices.estimate_tokens(exchange.reply_chars)
         return Tokens(self._prompt_tokens(exchange.texts), completion, "estimated")
 
+    def prompt(self, exchange: Exchange) -> int:
+        """Tokens of the request, estimated from its texts."""
+        return self._prompt_tokens(exchange.texts)
+
+    def used(self, exchange: Exchange) -> tuple[int, float]:
+        """What counts against the limits of the key: all tokens, and dollars; 0 without a price."""
+        tokens = self.tokens(exchange)
+        total = 0 if tokens is None else tokens.prompt + tokens.completion
+        return total, self.spent(exchange) or 0.0
+
     def spent(self, exchange: Exchange) -> float | None:
         """Dollars that the upstream call cost; None where it has no price or was not made."""
-        if exchange.target is not None and exchange.target.provider == "doorman":
+        served = exchange.served
+        if served is not None and served.provider == "doorman":
             return 0.0 if exchange.upstream_called else None  # the embedded upstream is free
-        return self._cost(exchange.target, self.tokens(exchange))
+        return self._cost(served, self.tokens(exchange))
+
+    def worth(self, exchange: Exchange) -> float | None:
+        """Dollars that the upstream call costs by the price map, whoever was called."""
+        return self._cost(exchange.served, self.tokens(exchange))
 
     def saved(self, exchange: Exchange) -> tuple[float | None, str | None]:
         """Dollars that were not spent, and how that was computed.
 
-        A request that never reached upstream saves its estimated prompt and a reply of
-        ``record.estimated_completion_tokens``; a routed one saves the difference of the two
-        models' prices for the tokens it used.
+        A cached reply saves what its call has cost; any other request that never reached upstream
+        its estimated prompt and a reply of ``record.estimated_completion_tokens``; a routed one saves
+        the difference of the two models' prices for the tokens it used.
         """
+        if exchange.hit is not None:
+            cost = exchange.hit.stored.cost_usd
+            told = "cached: the cost of the call that is stored"
+            return cost, told if cost is not None else f"{told}, but its model has no price"
         if not exchange.upstream_called:
             if not any(d.reply is not None for d in exchange.decisions.values()):
                 return None, None
             prompt = self._prompt_tokens(exchange.texts)
-            tokens = Tokens(prompt, self._unwritten(exchange.call.body), "estimated")
+            speaks = exchange.call.endpoint.speaks
+            unwritten = self._unwritten(exchange.call.body) if speaks else 0
+            tokens = Tokens(prompt, unwritten, "estimated")
             basis = (
                 f"not called: {tokens.prompt} estimated prompt and {tokens.completion} assumed "
                 "completion tokens"
@@ -240,14 +345,14 @@ class Accounts:
         else:
             return None, None
         full = self._cost(exchange.asked, tokens)
-        spent = self._cost(exchange.target, tokens) if exchange.upstream_called else 0.0
+        spent = self._cost(exchange.served, tokens) if exchange.upstream_called else 0.0
         if full is None or spent is None:
             return None, f"{basis}, but a model has no price"
         return full - spent, basis
 
     def _unwritten(self, body: Body) -> int:
         """Tokens of a reply that nobody wrote: the configured guess, or the request's own limit."""
-        limits = [body.get(name) for name in ("max_completion_tokens", "max_tokens")]
+        limits = [body.get(name) for name in _LIMITS]
         given = [limit for limit in limits if type(limit) is int and limit >= 0]
         return min([self._config.estimated_completion_tokens, *given])
 

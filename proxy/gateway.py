@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
-from classifiers.engine import ClassifierEngine, Overloaded
+from classifiers.engine import ClassifierEngine, Overloaded, is_late
 from classifiers.types import Classification, Classifier, Stage
-from proxy.asgi import log_unexpected
+from classifiers.zero_shot import ZeroShot, shared_encoder
+from policies.decision import Decision
+from proxy.admission import Admission
+from proxy.asgi import log, log_unexpected
 from proxy.auth import Keys
+from proxy.cached import Cached, make_cached
 from proxy.config import Config
 from proxy.errors import TooLarge, Unavailable
 from proxy.exchange import Accounts, Exchange
+from proxy.faqs import FaqShelf
+from proxy.keystore import KeyStore, key_table
 from proxy.ledger import Ledger, LogLedger
-from proxy.loading import load_classifiers
+from proxy.ledgers.ledger import database_ledger
+from proxy.limits import Counters, LocalCounters
+from proxy.loading import SHIPPED_ENCODER, load_classifiers
 from proxy.metrics import Metrics
 from proxy.policy_store import PolicyStore
 from proxy.prices import Prices
+from proxy.spending import Spending
 from proxy.upstream import HttpLimits, Upstreams, make_upstreams
 
 T = TypeVar("T")
 
+_HANGS = 0.75
+"""Share of ``limits.classify_seconds`` after which one batch is given up: who waits behind it still
+gets its turn within the rest."""
 MAX_EXPLAINING = 8
 """Requests that may wait for explanations at once; they are for people who look into a decision."""
 
@@ -35,13 +49,16 @@ class Gateway:
         config: what the operator wrote.
         upstream: stands in for the upstreams of the config's ``model_list``.
         classifiers: stand in for those of the config.
-        ledger: where records go, the log by default.
+        ledger: where records go beside the database of the config, the log by default.
     """
 
     engine: ClassifierEngine
     policies: PolicyStore
     upstreams: Upstreams
     accounts: Accounts
+    replies: Cached
+    zero_shot: ZeroShot | None = None
+    """Answers questions that no classifier was trained for; None without the shared encoder."""
 
     def __init__(
         self,
@@ -54,7 +71,11 @@ class Gateway:
         self.config = config
         self.metrics = Metrics()
         self.keys = Keys(config.keys)
+        table = key_table(config.ledger)
+        self.spending = Spending(table)
+        self.key_store = KeyStore(table, self.keys, self.spending)
         self.ledger: Ledger = ledger or LogLedger()
+        self.database = database_ledger(config.ledger, self.metrics)
         self.aliases = dict.fromkeys(entry.model_name for entry in config.model_list)
         self.ready = False
         self.created = int(time.time())
@@ -66,27 +87,36 @@ class Gateway:
         self._undo: Callable[[], None] = lambda: None
         self._explainer = ThreadPoolExecutor(1, "explain")
         self._explaining = 0
+        self._in_flight = 0
 
     def load(self) -> None:
         """Load classifiers, prices and policies, and run the policies' tests. Blocking, once.
 
         Raises:
-            ConfigError: a model or a classifier of the config cannot be used.
+            ConfigError: a model, a classifier or the ledger of the config cannot be used.
             PolicyError: a policy cannot be used, or its tests fail.
         """
         if self._loaded:
             return
+        if self.database is not None:
+            self.database.prepare()
+        _ = self.admission  # raises
         config, options = self.config, self.config.classifiers
-        limits = HttpLimits(reply_bytes=config.limits.max_reply_bytes)
+        # As many connections as requests: nobody ever waits for one.
+        limits = HttpLimits(
+            connections=config.limits.max_in_flight, reply_bytes=config.limits.max_reply_bytes
+        )
         self.upstreams = self._given_upstream or make_upstreams(
-            config.model_list, config.timeouts, limits
+            config.model_list, config.timeouts, limits, config.routing
         )
         self.upstreams.check()
+        self._show_breakers()
         given = self._given_classifiers
         self.engine = ClassifierEngine(
             load_classifiers(options) if given is None else given,
             cache_entries=options.cache_entries,
             max_waiting=options.max_waiting,
+            patience=config.limits.classify_seconds * _HANGS,
         )
         self.policies = PolicyStore(
             self.config.policies,
@@ -94,18 +124,74 @@ class Gateway:
             self.engine.classify_blocking,
             self.aliases,
             self.metrics,
+            FaqShelf(self.engine, options),
         )
         try:
             self.policies.load()
         except BaseException:
             self.engine.close()
             raise
-        self.accounts = Accounts(Prices.load(), self.config.record)
+        self.accounts = Accounts(Prices.load(), self.config.record, self.aliases)
+        encoder = shared_encoder(
+            self.engine.classifiers.values(), options.encoder or SHIPPED_ENCODER
+        )
+        patience = config.limits.classify_seconds * _HANGS
+        self.zero_shot = None if encoder is None else ZeroShot(encoder, patience=patience)
+        self.replies = make_cached(config.cache, self.metrics, options.encoder or SHIPPED_ENCODER)
         self._loaded = True
+
+    @functools.cached_property
+    def admission(self) -> Admission:
+        """What counts requests against the limits of their keys.
+
+        Raises:
+            ConfigError: Redis is configured and cannot be used.
+        """
+        config, limits = self.config, self.config.limits
+        counters: Counters = LocalCounters()
+        if config.redis.url is not None:
+            from proxy.limits_redis import RedisCounters
+
+            # Longer than any request lives: then its process has died.
+            longest = limits.body_seconds + config.timeouts.total + 2 * limits.classify_seconds
+            counters = RedisCounters(config.redis, longest)
+        return Admission(counters, self.spending, self.metrics, limits.on_error)
+
+    def _show_breakers(self) -> None:
+        """Keep the metric of the breakers, and say in the log when one opens or closes."""
+
+        def show(model: str, is_open: bool) -> None:
+            self.metrics.set("doorman_upstream_open", is_open, model=model)
+            if is_open:
+                log.warning("model %s has failed repeatedly and is left alone for a while", model)
+            else:
+                log.info("model %s answers again", model)
+
+        for model, breaker in self.upstreams.breakers.items():
+            self.metrics.set("doorman_upstream_open", 0, model=model)
+            breaker.changed = functools.partial(show, model)
+
+    @contextmanager
+    def in_flight(self) -> Iterator[None]:
+        """Count a request while it is worked on.
+
+        Raises:
+            Overloaded: there are ``limits.max_in_flight`` already.
+        """
+        if self._in_flight >= self.config.limits.max_in_flight:
+            raise Overloaded(f"{self._in_flight} requests are in flight")
+        self._in_flight += 1
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
 
     async def start(self) -> None:
         """Load what is not loaded yet, then watch the policy files. Ready when it returns."""
         await asyncio.to_thread(self.load)
+        if self.database is not None:
+            await self.database.start()
+        await self.key_store.start(must=self.config.ledger.on_error == "block")
         await self.upstreams.warm_up()
         if self.config.watch_policies:
             self._tasks.append(asyncio.create_task(self.policies.watch(self._stop)))
@@ -113,14 +199,20 @@ class Gateway:
         self.ready = True
 
     async def stop(self) -> None:
-        """Stop watching, close the connections to upstream, stop the classifiers."""
+        """Stop watching, close the connections to upstream, write what waits, stop the classifiers."""
         self.ready = False
         self._undo()
         self._stop.set()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.upstreams.close()
+        await self.admission.close()
+        await self.key_store.stop()
+        if self.database is not None:
+            await self.database.stop()
         self._explainer.shutdown(wait=False, cancel_futures=True)
-        await asyncio.to_thread(self.engine.close)
+        # Each waits for the batch in hand, for seconds where one hangs.
+        closing = [self.engine.close, *([] if self.zero_shot is None else [self.zero_shot.close])]
+        await asyncio.gather(*map(asyncio.to_thread, closing), self.replies.close())
 
     async def explain(self, work: Callable[[], T]) -> T:
         """Do some blocking work that explains a prediction: one at a time, in order.
@@ -143,9 +235,12 @@ class Gateway:
     ) -> list[Classification]:
         """Classify texts; what would keep the classifiers busy for too long is refused, not cut.
 
+        A classifier that hangs has failed, as one that raises has: it stands in ``errors``. Texts
+        that never had their turn were not failed by anybody, whatever ``on_error`` says of failures.
+
         Raises:
             TooLarge: the texts of a request exceed ``limits.max_text_chars``.
-            Unavailable: those of a reply do, or it took longer than ``limits.classify_seconds``.
+            Unavailable: those of a reply do, or they waited longer than ``limits.classify_seconds``.
         """
         limits = self.config.limits
         chars, most = sum(map(len, texts)), limits.max_text_chars
@@ -154,15 +249,37 @@ class Gateway:
                 async with asyncio.timeout(limits.classify_seconds):
                     return await self.engine.classify(texts, names)
             except TimeoutError:
-                raise Unavailable(
-                    f"The classifiers took longer than {limits.classify_seconds:g} s "
-                    "(limits.classify_seconds); retry.",
-                    "classify_timeout",
-                ) from None
+                raise self._too_slow() from None
         fault = f"{chars} characters of text are to be checked, limits.max_text_chars is {most}"
         if stage == "input":
             raise TooLarge(f"The request is too long: {fault}. Send less, or raise the limit.")
         raise Unavailable(f"The reply is too long: {fault}.", "reply_too_large")
+
+    def undecided(self, decision: Decision) -> Unavailable:
+        """What the client is told where a failed classifier stops its request."""
+        if any(is_late(error.reason) for error in decision.errors):
+            return self._too_slow()
+        return Unavailable("A safety check could not be completed; nothing was decided. Retry.")
+
+    def _too_slow(self) -> Unavailable:
+        seconds = self.config.limits.classify_seconds
+        return Unavailable(
+            f"The classifiers took longer than {seconds:g} s (limits.classify_seconds); retry.",
+            "classify_timeout",
+        )
+
+    async def decided(self, exchange: Exchange, *, forwarded: bool) -> None:
+        """Record a decision before anything comes of it.
+
+        Args:
+            forwarded: whether the request goes on to a model now, or is answered here.
+
+        Raises:
+            Unavailable: it cannot be recorded, and the config says to stop then.
+        """
+        if self.database is not None:
+            with exchange.step("ledger"):
+                await self.database.decided(self.accounts.decided(exchange, forwarded=forwarded))
 
     def account(self, exchange: Exchange) -> None:
         """Write the record of a request that has ended, and count it."""
@@ -172,6 +289,8 @@ class Gateway:
             # A request without any record is the worse fault.
             log_unexpected(error, exchange.call.request_id)
             record = self.accounts.bare(exchange)
+        if self.database is not None:
+            self.database.ended(record)
         self.ledger.write(record)
         self._count(exchange)
         add, observe = self.metrics.add, self.metrics.observe
@@ -193,11 +312,11 @@ class Gateway:
 
     def _count(self, exchange: Exchange) -> None:
         for decision in exchange.decisions.values():
-            cause = decision.cause
+            cause, unread = decision.cause, decision.unscannable
             self.metrics.add(
                 "doorman_decisions_total",
-                policy=cause.policy if cause else "",
-                rule=cause.rule if cause else "",
+                policy=cause.policy if cause else unread.policy if unread else "",
+                rule=cause.rule if cause else "on_unscannable" if unread else "",
                 action=decision.outcome,
             )
             for shadow in decision.shadow:

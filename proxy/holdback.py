@@ -13,88 +13,36 @@ while little else has to wait for it.
 
 from __future__ import annotations
 
-import re
 from collections import deque
-from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, replace
 
 import orjson
 
-from classifiers.lookalikes import ends_in_word, visible_tail, without_padding
 from classifiers.types import Text
 from policies.decision import Decision, Redaction
 from proxy.endpoints.base import Address, Body, Delta, Endpoint, put_string
-from proxy.sse import DONE, Event, encode
+from proxy.holdback_channel import Channel, Find, Reach, Window
+from proxy.holdback_names import Names
+from proxy.sse import BYTE_ORDER_MARK, DONE, Event, encode
 
 _MAX_HELD_CHARS = 1 << 16
 """A find that grows and grows is redacted as far as it is known rather than held for ever."""
 
-_MAX_UNCHECKED_CHARS = 8_000
-"""Padding makes no check due, up to here."""
-
 _MAX_TORN_CHARS = 2_000
 """How much may wait behind a word that another channel has interrupted."""
 
+_REMEMBERED_EVENTS = 64
+"""After so many events without it, a string that is whole in itself is forgotten; one that comes with
+every event is checked once."""
+
 _KEEP_ALIVE = b":\n\n"
-
-_WORD_CHARS = 64
-"""How far a border is moved so that it does not tear a word."""
-
-_NUMBER = re.compile(r"\d+(?=\D*$)")
-
-
-@dataclass(frozen=True, slots=True)
-class _Find:
-    """A stretch of a channel that is to be replaced, in characters from the channel's start."""
-
-    start: int
-    end: int
-    placeholder: str
-    label: str
-    value: str = field(repr=False)
-
-
-@dataclass(slots=True)
-class _Edit:
-    """A find that will be replaced; by what is known when it leaves, so numbers follow the reader."""
-
-    find: _Find
-    new: str | None = None
-
-
-@dataclass(slots=True)
-class _Channel:
-    ordinal: int
-    first: Delta
-    text: str = field(default="", repr=False)
-    base: int = 0  # where ``text`` starts; what stood before has left
-    before: str = field(default="", repr=False)  # the last of it, without padding
-    checked: int = 0
-    settled: int = 0
-    found: list[_Find] = field(default_factory=list)  # by the latest check, not settled yet
-    edits: list[_Edit] = field(default_factory=list)  # settled replacements
-    last: int = 0  # number of the latest event that added to it
-    quiet: int = 0  # checks since then
-    opening: str = ""  # its first two visible characters
-
-    @property
-    def json(self) -> bool:
-        """It is JSON source: a tool call's arguments, or a text that begins as a document does."""
-        return self.first.json or self.opening in ('{"', '["', "[{", "[[")
-
-    @property
-    def end(self) -> int:
-        return self.base + len(self.text)
-
-    @property
-    def choice(self) -> Hashable:
-        return self.first.channel[0]
 
 
 @dataclass(slots=True)
 class _Held:
     event: Event
-    pieces: list[tuple[_Channel, int, Delta]]  # channel, where the piece starts in it, the piece
+    pieces: list[tuple[Channel, int, Delta]]  # channel, where the piece starts in it, the piece
     ends: frozenset[Hashable]  # choices that the event finishes
 
 
@@ -108,6 +56,8 @@ class HoldBack:
             Padding does not count, here and for ``tail_chars``: invisible characters, long runs.
         tail_chars: how much checked text stays behind in case that a find grows.
         whole_chars: texts up to this length are checked in full each time.
+        first_chars: in place of ``hold_chars`` at the beginning of a channel; each check doubles it.
+        first_tail: in place of ``tail_chars`` there; it grows to half of the text.
         restorations: placeholder -> original, to be put back after the check.
         patience: checks without news after which a channel's tail is let go.
         strict: every event is written anew from what was parsed, without comments, fields of the
@@ -122,28 +72,29 @@ class HoldBack:
         overlap_chars: int,
         tail_chars: int = 64,
         whole_chars: int = 800,
+        first_chars: int | None = None,
+        first_tail: int | None = None,
         restorations: Mapping[str, str] | None = None,
         patience: int = 2,
         strict: bool = False,
     ) -> None:
         self.strict = strict
         self._endpoint = endpoint
+        self.progress = endpoint.progress()
         self._hold = hold_chars
-        self._originals = dict(restorations or {})
-        longest = max(map(len, self._originals), default=0)
-        self._tail = max(tail_chars, longest)
-        self._overlap = max(overlap_chars, self._tail)
-        self._whole = whole_chars
+        self._names = Names(restorations)
+        self._first = hold_chars if first_chars is None else min(first_chars, hold_chars)
+        first_tail = tail_chars if first_tail is None else min(first_tail, tail_chars)
+        self._reach = Reach(max(overlap_chars, tail_chars), tail_chars, whole_chars, first_tail)
         self._patience = patience
-        names = sorted(self._originals, key=len, reverse=True)
-        self._placeholder = re.compile("|".join(map(re.escape, names))) if names else None
         self._queue: deque[_Held] = deque()
-        self._channels: dict[tuple[Hashable, ...], _Channel] = {}
-        self._news: dict[int, _Channel] = {}  # channels with unchecked text, by ordinal
-        self._windows: list[tuple[_Channel, str, int]] = []  # with how much of it has left
+        self._channels: dict[tuple[Hashable, ...], Channel] = {}
+        self._flows: dict[Hashable, Channel] = {}  # the latest channel of each
+        self._opened_channels = 0
+        self._news: dict[int, Channel] = {}  # channels with unchecked text, by ordinal
+        self._windows: list[Window] = []
+        self._seen: dict[int, int] | None = None  # where each channel ended when they were made
         self._waiting = 0  # characters in the queue
-        self._names: dict[tuple[str, str], str] = {}
-        self._taken = set(self._originals)
         self._events = 0
         self._ending = False  # a choice finished since the latest settling
         self.choices: set[Hashable] = set()
@@ -166,19 +117,33 @@ class HoldBack:
         if event.json is None:
             self._queue.append(_Held(event, [], frozenset()))
             return
-        pieces = [self._join(delta) for delta in self._endpoint.deltas(event.json)]
+        found = [*self._endpoint.deltas(event.json), *self._endpoint.names(event.json)]
+        pieces = [self._join(delta) for delta in found]
         ends = frozenset(self._endpoint.finished(event.json))
         self.finished |= ends
         self.choices |= ends
         self._ending = self._ending or bool(ends)
         self._queue.append(_Held(event, pieces, ends))
 
-    def _join(self, delta: Delta) -> tuple[_Channel, int, Delta]:
+    def _join(self, delta: Delta) -> tuple[Channel, int, Delta]:
+        if delta.repeats:
+            said = self._channels.get(delta.channel)
+            if said is not None and said.is_said(delta.text):
+                said.over = True
+                self._ending = self._ending or said.settled < said.end
+                self._waiting += len(delta.text)
+                return said, 0, delta
+            delta = replace(delta, whole=True, repeats=False)
         key = (*delta.channel, delta.text) if delta.whole else delta.channel
         channel = self._channels.get(key)
         known = channel is not None
         if channel is None:
-            channel = self._channels[key] = _Channel(len(self._channels), delta)
+            channel = self._channels[key] = Channel(self._opened_channels, delta, self._reach)
+            self._opened_channels += 1
+            if delta.flow is not None:
+                if (previous := self._flows.get(delta.flow)) is not None:
+                    channel.neighbour = previous.last_said()
+                self._flows[delta.flow] = channel
         channel.last = self._events
         self._waiting += len(delta.text)
         if isinstance(channel.choice, int):
@@ -186,11 +151,11 @@ class HoldBack:
         if delta.whole and known:
             return channel, 0, delta
         start = channel.end
-        channel.text += delta.text
-        if len(channel.opening) < 2:
-            channel.opening = (channel.opening + "".join(delta.text.split()))[:2]
-        channel.quiet = 0
-        self.text_chars += len(delta.text)
+        channel.over = False
+        channel.append(delta.text)
+        if self._endpoint.repeats:
+            channel.say(delta.text)
+        self.text_chars += 0 if delta.name else len(delta.text)
         self._news[channel.ordinal] = channel
         return channel, start, delta
 
@@ -209,130 +174,109 @@ class HoldBack:
     @property
     def due(self) -> bool:
         """Enough text waits, or a choice has finished."""
-        return self._ending or any(map(self._much, self._news.values()))
+        return self._ending or any(
+            channel.much(min(self._hold, max(self._first, channel.checked)))
+            for channel in self._news.values()
+        )
 
-    def _much(self, channel: _Channel) -> bool:
-        fresh = channel.end - channel.checked
-        if not self._hold <= fresh < _MAX_UNCHECKED_CHARS:
-            return fresh >= self._hold
-        return len(without_padding(channel.text[-fresh:])) >= self._hold
+    @property
+    def ending(self) -> bool:
+        """A choice has finished since the latest check."""
+        return self._ending
+
+    @property
+    def behind(self) -> int:
+        """Characters that wait for a check."""
+        return sum(channel.end - channel.checked for channel in self._news.values())
 
     def windows(self) -> list[Text]:
         """The texts to be checked now: what is new, with what stands before it."""
-        self._windows = []
-        for channel in self._news.values():
-            before = self._before(channel)
-            held = channel.text[channel.settled - channel.base :]
-            self._windows.append((channel, before + held, len(before)))
-        return [Text(text, c.first.role, c.first.address, "output") for c, text, _ in self._windows]
+        self._windows = [window for c in self._news.values() for window in c.windows()]
+        self._seen = {channel.ordinal: channel.end for channel in self._news.values()}
+        self._ending = False
+        return [
+            Text(
+                window.text,
+                channel.first.role,
+                channel.first.address,
+                "output",
+                derived=channel.first.name,
+            )
+            for window in self._windows
+            for channel in (window.channel,)
+        ]
 
     def apply(self, decision: Decision) -> None:
         """Take in what the check of :meth:`windows` has found."""
-        for channel, _, _ in self._windows:
-            channel.found = []
+        for window in self._windows:
+            window.channel.found = []
         for redaction in decision.redactions:
-            channel, text, left = self._windows[redaction.text]
-            if redaction.end > left:
-                value = text[redaction.start : redaction.end]
-                # The start may have left already if a find is longer than the tail.
-                start = channel.settled + max(0, redaction.start - left)
-                end = channel.settled + redaction.end - left
-                channel.found.append(
-                    _Find(start, end, redaction.placeholder, redaction.label, value)
-                )
+            window = self._windows[redaction.text]
+            window.channel.find(window, redaction)
 
     def settle(self, *, final: bool = False) -> None:
-        """After a check: everything held has been seen; decide how much of it can leave."""
+        """After a check of :meth:`windows`: what they held has been seen; decide how much of it can
+        leave. Without one, for streams that nobody checks, that is everything."""
         patient = self._waiting <= max(_MAX_TORN_CHARS, 4 * self._hold)
         latest: dict[Hashable, int] = {}
         for channel in self._channels.values():
             latest[channel.choice] = max(latest.get(channel.choice, 0), channel.last)
+        seen, self._seen = self._seen, None
+        if seen is None:
+            self._ending = False
         for channel in self._channels.values():
             channel.quiet += channel.ordinal not in self._news
-            channel.checked = channel.end
-            if channel.settled < channel.end:
+            if seen is None:
+                channel.checked = channel.end
+            channel.checked = (seen or {}).get(channel.ordinal, channel.checked)
+            if channel.settled < channel.checked:
                 over = (
                     final
                     or channel.first.whole
+                    or channel.over
                     or channel.choice in self.finished
                     or channel.end - channel.settled > _MAX_HELD_CHARS
                 )
                 paused = channel.last < latest[channel.choice] or channel.quiet >= self._patience
                 if over or (paused and not patient):
-                    self._advance(channel, channel.end)
+                    border = channel.end
                 else:
-                    self._advance(channel, self._border(channel, paused=paused))
-        self._news.clear()
-        self._ending = False
+                    border = channel.border(paused=paused)
+                    border = min(border, channel.end - self._names.begun(channel.held))
+                channel.advance(min(border, channel.checked), self._names.within(channel))
+        self._news = {
+            n: channel for n, channel in self._news.items() if channel.checked < channel.end
+        }
+        self._forget_channels()
 
-    def _before(self, channel: _Channel) -> str:
-        """What has left and is checked again with what is held."""
-        left = channel.text[: channel.settled - channel.base]
-        if channel.base == 0 and channel.end <= self._whole:
-            return left
-        left = without_padding(channel.before + left)
-        start = visible_tail(left, self._overlap)
-        start -= _after_blank(left[max(0, start - _WORD_CHARS) : start][::-1])
-        return left[start:]
+    def _forget_channels(self) -> None:
+        """Let go of what is whole and settled; events that wait keep what they need of it."""
+        old = self._events - _REMEMBERED_EVENTS
+        gone = [
+            key
+            for key, channel in self._channels.items()
+            if channel.first.whole and channel.last < old and channel.settled == channel.end
+        ]
+        for key in gone:
+            del self._channels[key]
 
-    def _border(self, channel: _Channel, *, paused: bool) -> int:
-        """How far a channel that is to go on can be let go."""
-        held = channel.text[channel.settled - channel.base :]
-        if not paused:
-            border = visible_tail(held, self._tail)
-            border -= _after_blank(held[max(0, border - _WORD_CHARS) : border][::-1])
-        elif ends_in_word(held):
-            border = visible_tail(held, _WORD_CHARS)
-            border = max(border, max(held.rfind(blank) for blank in " \n\t") + 1)
-        else:
-            border = len(held)
-        return channel.settled + border
+    def forget(self) -> None:
+        """Let go of what waits without sending it, where only the checks are wanted."""
+        self._queue.clear()
+        self._waiting = 0
 
-    def _advance(self, channel: _Channel, border: int) -> None:
-        finds = sorted([*channel.found, *self._placeholders(channel)], key=lambda find: find.start)
-        if border < channel.end:
-            border = min([border, *(f.start for f in finds if f.start < border < f.end)])
-        if border <= channel.settled:
-            return
-        for find in finds:
-            if find.end <= border:
-                channel.edits.append(_Edit(find))
-        channel.found = [find for find in channel.found if find.end > border]
-        channel.settled = border
-        if channel.end > self._whole:
-            channel.before = self._before(channel)
-            channel.text = channel.text[border - channel.base :]
-            channel.base = border
-
-    def _placeholders(self, channel: _Channel) -> Iterator[_Find]:
-        """Where originals are to be put back; what is redacted again stays redacted."""
-        if self._placeholder is None:
-            return
-        for match in self._placeholder.finditer(channel.text, channel.settled - channel.base):
-            start, end = (channel.base + border for border in match.span())
-            if not any(find.start < end and start < find.end for find in channel.found):
-                yield _Find(start, end, "", "", match.group())
-
-    def _replacement(self, channel: _Channel, find: _Find) -> str:
-        if not find.placeholder and not find.label and find.value in self._originals:
-            original = self._originals[find.value]
-            # Within JSON source it must stay one string.
-            return orjson.dumps(original).decode()[1:-1] if channel.json else original
-        placeholder = self._numbered(find)
+    def _replacement(self, channel: Channel, find: Find) -> str:
+        original = self._names.original(channel, find)
+        if original is not None:
+            return original
+        placeholder = self._names.placeholder(find)
         self.redactions.append(
             Redaction(channel.ordinal, find.start, find.end, placeholder, find.label)
         )
-        return placeholder
-
-    def _numbered(self, find: _Find) -> str:
-        """One placeholder per value over the whole stream; each check has counted from one."""
-        key, name = (find.label, find.value), find.placeholder
-        if key not in self._names:
-            while name in self._taken and _NUMBER.search(name):
-                name = _NUMBER.sub(lambda match: str(int(match.group()) + 1), name, count=1)
-            self._taken.add(name)
-            self._names[key] = name
-        return self._names[key]
+        if not channel.json:
+            return placeholder
+        written = orjson.dumps(placeholder).decode()
+        return written if find.quoted else written[1:-1]
 
     # -- out --------------------------------------------------------------------------------------
 
@@ -354,29 +298,42 @@ class HoldBack:
     def _encoded(self, held: _Held) -> bytes:
         changes: list[tuple[Address, str]] = []
         for channel, start, delta in held.pieces:
-            text = self._edited(channel, start, delta.text)
+            if delta.name:
+                continue
+            if delta.repeats:
+                text = channel.sent
+            else:
+                text = self._edited(channel, start, delta.text)
+                channel.sent += text if self._endpoint.repeats else ""
             if text != delta.text:
                 changes.append((delta.address, text))
             if text:
                 self.shown.add(channel.choice)
-            self.exposed_chars += len(text)
+            self.exposed_chars += 0 if delta.repeats else len(text)
             if not delta.whole:
                 end = start + len(delta.text)
                 channel.edits = [edit for edit in channel.edits if edit.find.end > end]
+        # The SDKs take a byte order mark for a part of the first field's name.
+        raw = held.event.raw.removeprefix(BYTE_ORDER_MARK)
         body: Body | None = held.event.json
         if body is None:
-            return held.event.raw if not self.strict else DONE if held.event.done else _KEEP_ALIVE
-        if not changes and not self.strict:
-            return held.event.raw
+            return raw if not self.strict else DONE if held.event.done else _KEEP_ALIVE
         for address, text in changes:
             put_string(body, address, text)
             self._endpoint.scrub(body, address)
-        if not self.strict:
-            return encode(body, name=held.event.name)
-        self._endpoint.strip(body)
-        return encode(body, name=held.event.name if held.event.name == body.get("type") else "")
+        if self.strict:
+            self._endpoint.strip(body)
+        if not changes and not self.strict:
+            out = raw
+        else:
+            given = held.event.name
+            name = self._endpoint.event_name(body, given) if self.strict else given
+            out = encode(body, name=name)
+        if self.progress is not None:
+            self.progress.note(body)
+        return out
 
-    def _edited(self, channel: _Channel, start: int, text: str) -> str:
+    def _edited(self, channel: Channel, start: int, text: str) -> str:
         """A piece after the channel's edits: a replacement stands in the piece that its stretch
         begins in, the pieces that it goes on in lose their part."""
         out: list[str] = []
@@ -392,9 +349,3 @@ class HoldBack:
                 out += (text[at - start : find.start - start], edit.new)
             at = min(find.end, end)
         return "".join((*out, text[at - start :]))
-
-
-def _after_blank(backwards: str) -> int:
-    """How many characters of a reversed text come before its first blank; 0 if it has none."""
-    match = re.search(r"\s", backwards)
-    return match.start() if match else 0

@@ -16,6 +16,14 @@ Address = tuple[str | int, ...]
 # Strings and structure of a valid document; numbers and literals are skipped over.
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]', re.DOTALL)
 
+# The same without commas, for bytes that may not be a document: every byte is looked at once, and a
+# string without an end reaches to the end.
+_CROWD = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[{}\[\]:]', re.DOTALL)
+
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+_VALUES_FACTOR = 50
+"""How many values of any kind there may be for each string that there may be: a million by default."""
+
 
 def parse(raw: bytes, max_depth: int, max_texts: int | None = None) -> dict[str, Any]:
     """The object that a body holds.
@@ -27,22 +35,22 @@ def parse(raw: bytes, max_depth: int, max_texts: int | None = None) -> dict[str,
         raw: the body.
         max_depth: levels of nesting.
         max_texts: fields of objects and strings in lists together, and as many objects and lists;
-            None for no limit.
+            fifty times as many values in all. None for no limit.
 
     Raises:
         InvalidRequest: not a JSON object, or one of the above.
-        TooLarge: more strings, or more objects and lists, than ``max_texts``.
+        TooLarge: more strings, more objects and lists, or more values than ``max_texts`` allows.
     """
     if not raw:
         raise InvalidRequest("The body is empty; send a JSON object.")
+    if max_texts is not None and len(raw) > max_texts:
+        _refuse_crowds(raw, max_texts)
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"The body is not valid JSON: {_fault(raw, error)}.") from None
     if not isinstance(value, dict):
         raise InvalidRequest(f"The body is a JSON {_kind(value)}; send a JSON object.")
-    if max_texts is not None and len(raw) > max_texts:
-        _refuse_crowds(value, max_texts)
     if raw.count(b"{") + raw.count(b"[") > max_depth and _depth(value) > max_depth:
         raise InvalidRequest(f"The body is nested deeper than {max_depth} levels; flatten it.")
     _refuse_repeated_keys(raw)
@@ -140,26 +148,40 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "number")
 
 
-def _refuse_crowds(value: Any, most: int) -> None:
-    """Count before anything else walks the body: each further step costs more per value."""
-    fields = containers = 0
-    level = [value]
-    while level:
-        item = level.pop()
-        containers += 1
-        is_object = isinstance(item, dict)
-        fields += len(item) if is_object else 0
-        if fields <= most:
-            for child in item.values() if is_object else item:
-                if isinstance(child, dict | list):
-                    level.append(child)
-                elif not is_object and isinstance(child, str):
-                    fields += 1
-        if fields > most or containers + len(level) > most:
+def _refuse_crowds(raw: bytes, most: int) -> None:
+    """Count before anything else reads the body: each further step costs time and memory per value.
+
+    The body may not be JSON at all; the count stops where it is too large, and is linear.
+    """
+    fields = containers = strings = 0
+    lists: list[bool] = []  # whether each container around the current token is a list
+    before = 0  # the token before a string
+    for token in _CROWD.finditer(raw):
+        first = raw[token.start()]
+        if first == 0x3A:  # :
+            fields += 1
+        elif first == 0x22:  # "
+            strings += 1
+            fields += bool(lists) and lists[-1] and before != 0x3A
+        elif first in b"{[":
+            containers += 1
+            lists.append(first == 0x5B)
+        elif lists:
+            lists.pop()
+        before = first
+        # A document has at most two strings a field; what has more is none, and is not read further.
+        if fields > most or containers > most or strings > 2 * most + 1:
             raise TooLarge(
                 f"The body holds over {most} strings and fields, or objects and lists (limits.max_texts); "
                 "send fewer, or raise the limit."
             )
+    # Only now: with few strings, taking them out is cheap.
+    values = most * _VALUES_FACTOR
+    if raw.count(b",") > values and _STRING.sub(b"", raw).count(b",") > values:
+        raise TooLarge(
+            f"The body holds over {values} values ({_VALUES_FACTOR} times limits.max_texts); send fewer, "
+            "or raise the limit."
+        )
 
 
 def _depth(value: Any) -> int:
@@ -185,7 +207,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> None:
 
 def _refuse_repeated_keys(raw: bytes) -> None:
     try:
-        # Numbers are kept as text: nothing is made of them here.
-        json.loads(raw, object_pairs_hook=_pairs, parse_int=str, parse_float=str)
+        # Nothing is made of numbers here, least of all an object for each.
+        json.loads(raw, object_pairs_hook=_pairs, parse_int=bool, parse_float=bool)
     except _RepeatedKey:
         raise InvalidRequest("The body repeats a key within one object; send each once.") from None

@@ -6,18 +6,21 @@ import hmac
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Protocol
 
 import orjson
 
-from classifiers.types import Text
+from classifiers.types import Classification, Text
 from policies.decision import Cause, Decision, RuleError
 from proxy.config import RecordConfig
 from proxy.endpoints.leaves import shown
+from proxy.fallbacks import Attempt
 
 log = logging.getLogger("doorman.decisions")
 
+PERSONAL = "pii"
+"""The classifier without whose look at it no text counts as redacted."""
 MODEL_CHARS = 256
 MOST_ENTRIES = 100
 MOST_ADDRESSES = 50
@@ -44,10 +47,11 @@ class Record:
         decision_id: ``dec_...``, also in the header ``x-doorman-decision-id``.
         request_id: the client's ``x-request-id``, or one made here.
         key: name of the client's key; None where no keys are configured.
-        endpoint: the API, ``chat.completions``.
+        endpoint: the API: ``chat.completions``, ``completions``, ``embeddings`` or another guarded one.
         stream: whether the client asked for a stream.
-        model: the alias that the client asked for.
-        action: what happened, the word of the ``x-doorman-action`` header; ``none`` where the
+        model: the alias that the client asked for; ``?`` where there is none of that name.
+        action: what happened, the word of the ``x-doorman-action`` header; ``cache`` where a stored
+            reply was the answer; ``none`` where the
             client left before a decision.
         status: HTTP status of the answer; 499 where the client left first.
         ended: ``complete``, ``client_left``, or the code of the error.
@@ -55,15 +59,21 @@ class Record:
         stages: ``input`` and ``output``, as far as they were reached: the decision of each, without
             user text.
         texts: how many texts of the request a classifier could read.
-        unscanned: addresses of parts that no classifier can read (images, audio, files), which are
-            forwarded as they are; the first 50, then ``and N more``.
+        unscanned: addresses of parts that no classifier has read (images, audio, files, links to
+            them, encrypted content); those of a reply begin with ``reply``. A policy has stopped them
+            (``unscannable`` of the stage), or let them through as they are. The first 50, then
+            ``and N more``.
         upstream_called: whether the request went on to a model.
-        upstream_model: the model's name there, None if it was not called.
+        upstream_model: the name there of the model that answered or was asked last, None if none was
+            called.
         provider: e.g. ``openai``; ``doorman`` for the embedded upstream; None if it was not called.
+        attempts: every try to get an answer, in order: ``alias`` and ``model``, ``outcome`` (HTTP
+            status, or the code of the fault) and ``seconds`` until then.
         upstream_status: HTTP status of the upstream, None if there is none.
-        milliseconds: by step: ``classify_input``, ``evaluate_input``, ``upstream``,
-            ``classify_output``, ``evaluate_output``, ``client`` (a stream waited for its reader),
-            ``total``, and ``overhead``, the total without waiting for upstream and client.
+        milliseconds: by step: ``classify_input``, ``evaluate_input``, ``cache``, ``ledger`` (until the
+            decision was committed), ``upstream``, ``classify_output``, ``evaluate_output``,
+            ``client`` (a stream waited for its reader), ``total``, and ``overhead``, the total without
+            waiting for upstream and client.
         tokens: ``prompt``, ``completion`` and ``basis``: ``upstream`` where it counted them,
             ``estimated`` from characters where not; None without an upstream call that succeeded.
         cost_usd: what the upstream call cost by litellm's price map, None if it has no price.
@@ -71,10 +81,21 @@ class Record:
         saved_basis: how ``saved_usd`` was computed, in words.
         exposed_chars: characters of a stream's text that had left for the client when it ended or
             was blocked; None where no stream was passed on.
+        stream_check: when the output rules looked at the reply, a stream: ``hold`` (before a text left),
+            ``after`` (while it went) or ``off`` (never: nobody has checked it, and ``stages`` has no
+            ``output``). The strictest of all attached policies; None for replies that are no stream,
+            and where no policy has output rules.
+        unchecked: ``name@version`` of the policies whose output rules did not look at the reply because
+            it was a stream (``stream_check: off``).
         content: hashes or texts, as ``record.content`` asks for: per text of the request ``address``,
-            ``role``, and ``hmac_sha256`` or ``text``; empty for ``none``. At most 100 texts and 40 KB;
+            ``role``, and ``hmac_sha256`` or ``text`` (either, for ``redacted``); empty for ``none``. At
+            most 100 texts and 40 KB;
             then ``left_out`` is their number, and a text that is cut has ``cut``, the number of
             characters it lacks.
+        cache: where a cache was asked: ``outcome`` (``hit`` or ``miss``); of a hit also ``kind``
+            (``exact`` or ``semantic``), ``decision_id`` of the request that the model answered,
+            ``age_seconds``, ``similarity`` (the cosine of the two questions) and the tokens of that
+            call; of a miss whether the reply was ``kept``. None where none was asked.
 
     Addresses hold indexes and the names of fields that the API knows, ``?`` for any other: a name
     that the client chose is the client's text.
@@ -97,6 +118,7 @@ class Record:
     upstream_called: bool = False
     upstream_model: str | None = None
     provider: str | None = None
+    attempts: tuple[Attempt, ...] = ()
     upstream_status: int | None = None
     milliseconds: Mapping[str, float] = field(default_factory=dict)
     tokens: Tokens | None = None
@@ -104,7 +126,10 @@ class Record:
     saved_usd: float | None = None
     saved_basis: str | None = None
     exposed_chars: int | None = None
+    stream_check: str | None = None
+    unchecked: tuple[str, ...] = ()
     content: tuple[Mapping[str, Any], ...] = ()
+    cache: Mapping[str, Any] | None = None
 
 
 class Ledger(Protocol):
@@ -139,6 +164,7 @@ def stage(decision: Decision) -> dict[str, Any]:
         "fired": [_plain(cause) for cause in decision.fired],
         "shadow": [_plain(cause) for cause in decision.shadow],
         "errors": [_plain(error) for error in decision.errors],
+        "unscannable": None if decision.unscannable is None else asdict(decision.unscannable),
     }
 
 
@@ -158,7 +184,7 @@ def first(items: Sequence[str], most: int) -> tuple[str, ...]:
 
 
 class ContentPolicy:
-    """What of the texts themselves goes into a record: nothing, keyed hashes, or all."""
+    """What of the texts themselves goes into a record: nothing, keyed hashes, parts, or all."""
 
     def __init__(self, config: RecordConfig) -> None:
         self._mode = config.content
@@ -166,15 +192,29 @@ class ContentPolicy:
         # Without a key, anybody with the log could test guesses; a random one is the safe default.
         self._key = given or secrets.token_bytes(32)
 
-    def of(self, texts: Sequence[Text]) -> tuple[dict[str, Any], ...]:
-        """One entry per text, or none at all."""
+    @property
+    def redacts(self) -> bool:
+        """Whether it depends on what was found in the texts."""
+        return self._mode == "redacted"
+
+    def of(
+        self, texts: Sequence[Text], found: Sequence[Classification] = ()
+    ) -> tuple[dict[str, Any], ...]:
+        """One entry per text, or none at all.
+
+        Args:
+            found: by text, what classifiers found in it; empty before they were asked.
+        """
         if self._mode == "none":
             return ()
-        own = [text for text in texts if not text.derived]
+        own = [(text, n) for n, text in enumerate(texts) if not text.derived]
         entries: list[dict[str, Any]] = []
         left = CONTENT_BYTES
-        for text in own[:MOST_ENTRIES]:
-            value = self._value(text.content, left)
+        for text, n in own[:MOST_ENTRIES]:
+            shown_text: str | None = text.content if self._mode == "full" else None
+            if self._mode == "redacted" and found:
+                shown_text = redacted(text.content, found[n])
+            value = self._hash(text.content) if shown_text is None else _cut(shown_text, left)
             entries.append({"address": shown(text.address), "role": text.role, **value})
             left -= len(orjson.dumps(entries[-1]))
             if left <= 0:
@@ -183,12 +223,36 @@ class ContentPolicy:
             entries.append({"left_out": len(own) - len(entries)})
         return tuple(entries)
 
-    def _value(self, content: str, left: int) -> dict[str, str | int]:
-        if self._mode == "full":
-            kept = content
-            while (size := len(orjson.dumps(kept))) > left + 2:
-                kept = kept[: len(kept) * left // size]
-            missing = len(content) - len(kept)
-            return {"text": kept, "cut": missing} if missing else {"text": kept}
+    def _hash(self, content: str) -> dict[str, str | int]:
         digest = hmac.digest(self._key, content.encode("utf-8", "surrogatepass"), "sha256")
         return {"hmac_sha256": digest.hex()}
+
+
+def _cut(content: str, left: int) -> dict[str, str | int]:
+    """A text, and how many characters of it are missing beyond so many bytes of JSON."""
+    kept = content
+    while (size := len(orjson.dumps(kept))) > left + 2:
+        kept = kept[: len(kept) * left // size]
+    missing = len(content) - len(kept)
+    return {"text": kept, "cut": missing} if missing else {"text": kept}
+
+
+def redacted(content: str, found: Classification) -> str | None:
+    """A text with ``[LABEL]`` for everything that any classifier has pointed at.
+
+    None where ``pii`` has not looked at it, or one of those that did has failed.
+    """
+    if PERSONAL not in found.predictions or found.errors:
+        return None
+    finds = sorted(
+        (find.span.start, -find.span.end, find.label)
+        for predictions in found.predictions.values()
+        for find in predictions
+        if find.span is not None
+    )
+    pieces, at = [], 0
+    for start, negative_end, label in finds:
+        if start >= at:
+            pieces += [content[at:start], f"[{label}]"]
+        at = max(at, -negative_end)
+    return "".join(pieces) + content[at:]

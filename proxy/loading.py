@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 
 from classifiers.faults import did_you_mean
+from classifiers.packs import SHIPPED
 from classifiers.types import Classifier
 from proxy.config import ClassifiersConfig
 from proxy.yaml_source import ConfigError
 
 PII = "pii"
+SHIPPED_ENCODER = SHIPPED / "encoder"
 
 
 def load_classifiers(config: ClassifiersConfig) -> list[Classifier]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from classifiers.heads import OUT_OF_SCOPE
 from classifiers.types import (
     MODERATION,
     Classification,
@@ -19,6 +20,7 @@ from proxy.asgi import Ask
 from proxy.endpoints import ENDPOINTS
 from proxy.errors import InvalidRequest, NotFound, TooLarge, Unavailable
 from proxy.gateway import Gateway
+from proxy.grants import Caller
 
 FURTHER = ("jailbreak", "spam")
 """Classifiers whose labels stand beside the categories; they never set ``flagged``."""
@@ -218,6 +220,8 @@ def explanations(
         matches = _matches(predictions, thresholds)
         more = [p for p in predictions if (name, p.label) in also and p not in matches]
         for p in (*matches, *more):
+            if p.label == OUT_OF_SCOPE:
+                continue  # it is the lack of evidence: no token made it
             shares = [
                 {"token": s.token, "start": s.start, "end": s.end, "share": s.share}
                 for s in explain(content, p.label)
@@ -238,19 +242,20 @@ def _thresholds(classifier: Classifier) -> Mapping[str, float]:
 
 async def models(gateway: Gateway, ask: Ask) -> dict[str, Any]:
     """Answer ``GET /v1/models``: the callable aliases, then the classifiers."""
-    return {"object": "list", "data": list(_models(gateway).values())}
+    return {"object": "list", "data": list(_models(gateway, ask.ticket.caller).values())}
 
 
 async def model(gateway: Gateway, ask: Ask) -> dict[str, Any]:
     """Answer ``GET /v1/models/{id}``. Raises NotFound."""
-    found = _models(gateway).get(str(ask.params["id"]))
+    found = _models(gateway, ask.ticket.caller).get(str(ask.params["id"]))
     if found is None:
         raise NotFound("No such model here, see /v1/models.", "model", "model_not_found")
     return found
 
 
-def _models(gateway: Gateway) -> dict[str, dict[str, Any]]:
+def _models(gateway: Gateway, caller: Caller) -> dict[str, dict[str, Any]]:
     aliases = [entry.model_name for entry in gateway.config.model_list]
+    aliases = [alias for alias in aliases if caller.may_call(alias)]
     ids = [*aliases, *(f"doorman/{name}" for name in gateway.engine.classifiers)]
     return {
         id: {"id": id, "object": "model", "created": gateway.created, "owned_by": "doorman"}

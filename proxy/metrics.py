@@ -43,6 +43,12 @@ METRICS: dict[str, Metric] = {
     "doorman_upstream_seconds": Metric(
         "histogram", "Time spent waiting for upstream.", ("provider",), _SECONDS
     ),
+    "doorman_cache_total": Metric(
+        "counter",
+        "Requests at the caches: hit, miss or bypass (none to be cached), and kept or unfit for "
+        "what became of the replies to the misses.",
+        ("kind", "outcome"),
+    ),
     "doorman_saved_usd_total": Metric("counter", "Estimated savings, in US dollars."),
     "doorman_extra_usd_total": Metric(
         "counter",
@@ -56,7 +62,32 @@ METRICS: dict[str, Metric] = {
     "doorman_stream_exposed_chars": Metric(
         "histogram", "Characters of a stream that had left when its output was blocked.", (), _CHARS
     ),
+    "doorman_upstream_open": Metric(
+        "gauge",
+        "1 while a model's server is left alone because it has failed repeatedly, 0 otherwise; "
+        "`model` is its model_name, `name#2` for the second of several entries.",
+        ("model",),
+    ),
+    "doorman_limited_total": Metric(
+        "counter",
+        "Requests refused by a limit of their key: `requests`, `tokens`, `parallel` or `budget`; "
+        "`key` is its name.",
+        ("key", "reason"),
+    ),
+    "doorman_limits_errors_total": Metric(
+        "counter", "Times that Redis, which counts the limits of keys, was away."
+    ),
     "doorman_policies_loaded": Metric("gauge", "Policies in force."),
+    "doorman_ledger_queue": Metric("gauge", "Decisions that wait to be written to the database."),
+    "doorman_ledger_lag_seconds": Metric(
+        "gauge", "How long the oldest decision that waits to be written has waited."
+    ),
+    "doorman_ledger_errors_total": Metric(
+        "counter",
+        "Faults of the ledger's database: commit (a batch failed and is tried again), refused (a "
+        "request was stopped), unrecorded (one went on without its record), dropped (a record is lost).",
+        ("kind",),
+    ),
 }
 
 
@@ -81,11 +112,12 @@ class Metrics:
         assert isinstance(child, Histogram)
         child.observe(value)
 
-    def set(self, name: str, value: float) -> None:
+    def set(self, name: str, value: float, **labels: str) -> None:
         """Set a gauge. Raises KeyError for a name that is not in the table."""
         metric = self._metrics[name]
-        assert isinstance(metric, Gauge)
-        metric.set(value)
+        child = metric.labels(**labels) if labels else metric
+        assert isinstance(child, Gauge)
+        child.set(value)
 
     def text(self) -> bytes:
         """Everything, in Prometheus' text format."""

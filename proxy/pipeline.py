@@ -6,37 +6,39 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from itertools import groupby
+from dataclasses import replace
 
 import orjson
 
 from classifiers.types import Classification, Stage, Text
-from policies import json_source
 from policies.decision import Decision, Reply
-from policies.engine import apply_redactions, evaluate, restorations, restore
-from policies.json_source import is_document
-from proxy import errors
+from policies.engine import evaluate, restorations
+from proxy import errors, replies
+from proxy.answered import from_cache, keep
 from proxy.asgi import Responder, aside, log_unexpected
-from proxy.endpoints.base import Body, ReplyContext, put_string
-from proxy.errors import NotFound, Unavailable, UpstreamError
+from proxy.endpoints import derived
+from proxy.endpoints.base import Body, Endpoint, ReplyContext
+from proxy.errors import NotFound
 from proxy.exchange import CLIENT_LEFT_STATUS, Call, Exchange
 from proxy.gateway import Gateway
-from proxy.jsonbody import splice
+from proxy.jsonbody import cut, splice
 from proxy.sse import Event
+from proxy.stream_pace import Pace
 from proxy.streaming import StreamReport, guarded
 from proxy.upstream_base import UpstreamReply, UpstreamStream
 
 _UNDECIDED = Classification({})
-_HEAD_SECONDS = 10.0
-"""How long the head of a guarded stream waits for the first text; longer, and clients take the
-gateway for dead."""
+_TURNS = ("messages", "input")
+"""Fields of requests whose elements are turns."""
 _MANY_TEXTS = 500
 """From here on texts are hashed for the record, and rules evaluated, off the event loop."""
 
 
 async def handle(gateway: Gateway, call: Call, respond: Responder) -> None:
     """Guard one request, forward it or answer it here, and keep the record of it."""
-    exchange = Exchange(call, gateway.policies.attached(call.model, call.key))
+    also = call.ticket.caller.grant.policies
+    exchange = Exchange(call, gateway.policies.attached(call.model, call.key, also))
+    call.ticket.meter = lambda: gateway.accounts.used(exchange)
     try:
         await _answer(gateway, exchange, respond)
     except Exception as error:
@@ -65,14 +67,18 @@ async def _answer(gateway: Gateway, exchange: Exchange, respond: Responder) -> N
     call = exchange.call
     await aside(len(call.raw), lambda: _read(gateway, exchange))
     _choose(gateway, exchange, call.model)
-    decision = await _decide(gateway, exchange, "input", exchange.texts)
+    await gateway.admission.reserve(call.ticket, gateway.accounts.prompt(exchange))
+    decision = await _decide(gateway, exchange, "input", exchange.texts, exchange.unscanned)
     if decision.reply is not None:
         await _reply_here(gateway, exchange, decision, decision.reply, respond)
         return
     if decision.route is not None:
         exchange.target = gateway.upstreams.resolve(decision.route)
     exchange.originals = restorations(exchange.texts, decision)
+    if await from_cache(gateway, exchange, decision, respond):
+        return
     body, raw = await aside(len(call.raw), lambda: _outgoing(exchange, decision))
+    await gateway.decided(exchange, forwarded=True)
     if call.stream:
         await _stream(gateway, exchange, body, raw, respond)
     else:
@@ -83,51 +89,65 @@ def _read(gateway: Gateway, exchange: Exchange) -> None:
     """Everything that walks the whole body."""
     call = exchange.call
     call.endpoint.validate(call.body)
-    exchange.texts = call.endpoint.texts(call.body)
+    texts = call.endpoint.texts(call.body)
+    exchange.texts = [*texts, *derived.across_turns(texts, exchange.policies.refusals)]
     exchange.unscanned = call.endpoint.unscanned(call.body)
-    if len(exchange.texts) > _MANY_TEXTS:
+    if len(exchange.texts) > _MANY_TEXTS and not gateway.accounts.redacts:
         exchange.content = gateway.accounts.content(exchange.texts)
 
 
 def _choose(gateway: Gateway, exchange: Exchange, alias: str) -> None:
-    if alias not in gateway.aliases:
-        known = ", ".join(sorted(gateway.aliases))
+    caller = exchange.call.ticket.caller
+    if alias not in gateway.aliases or not caller.may_call(alias):
+        known = ", ".join(sorted(filter(caller.may_call, gateway.aliases)))
         raise NotFound(f"No such model here; there are: {known}.", "model", "model_not_found")
     exchange.asked = exchange.target = gateway.upstreams.resolve(alias)
 
 
 async def _decide(
-    gateway: Gateway, exchange: Exchange, stage: Stage, texts: Sequence[Text]
+    gateway: Gateway,
+    exchange: Exchange,
+    stage: Stage,
+    texts: Sequence[Text],
+    unscanned: Sequence[str],
 ) -> Decision:
     """The decision of a stage. Raises Unavailable where a guard failed and that must stop it."""
-    decision = await _check(gateway, exchange, stage, texts)
+    decision = await _check(gateway, exchange, stage, texts, unscanned)
     exchange.decisions[stage] = decision
     if decision.outcome == "error":
-        raise Unavailable("A safety check could not be completed; nothing was decided. Retry.")
+        raise gateway.undecided(decision)
     return decision
 
 
 async def _check(
-    gateway: Gateway, exchange: Exchange, stage: Stage, texts: Sequence[Text]
+    gateway: Gateway,
+    exchange: Exchange,
+    stage: Stage,
+    texts: Sequence[Text],
+    unscanned: Sequence[str] = (),
 ) -> Decision:
     """Classify what some rule wants to know, and evaluate all rules."""
     names = exchange.classifiers(stage)
-    wanted = exchange.policies.in_scope(stage, texts) if names else []
+    rules = exchange.rules(stage)
+    wanted = rules.in_scope(stage, texts) if names else []
     results = [_UNDECIDED] * len(texts)
     if wanted:
         with exchange.step(f"classify_{stage}"):
             found = await gateway.classify([texts[i].content for i in wanted], names, stage)
         for index, result in zip(wanted, found, strict=True):
             results[index] = result
+    if stage == "input":
+        exchange.found = results
 
     def verdict() -> Decision:
         return evaluate(
-            exchange.policies.policies,
+            rules.policies,
             stage,
             texts,
             results,
-            answerable=_answerable(texts, exchange.unscanned),
+            answerable=exchange.call.endpoint.speaks and _answerable(texts, exchange.unscanned),
             taken=exchange.originals.keys(),
+            unscanned=unscanned,
         )
 
     with exchange.step(f"evaluate_{stage}"):
@@ -137,7 +157,8 @@ async def _check(
 def _answerable(texts: Sequence[Text], unscanned: Sequence[str]) -> bool:
     """Whether the newest turn was read in full: a picture's question is not for a canned answer."""
     newest = {text.turn for text in texts if text.last_turn}
-    turns = [int(where.split(".")[1]) for where in unscanned if where.startswith("messages.")]
+    places = [where.split(".") for where in unscanned]
+    turns = [int(at[1]) for at in places if at[0] in _TURNS and len(at) > 1 and at[1].isdigit()]
     return not any(turn in newest or turn > max(newest, default=-1) for turn in turns)
 
 
@@ -146,21 +167,13 @@ def _outgoing(exchange: Exchange, decision: Decision) -> tuple[Body, bytes | Non
     call, target = exchange.call, exchange.target
     assert target is not None
     body, raw = call.body, call.raw
-    if changes := _redacted(exchange.texts, decision):
+    if changes := replies.redacted(exchange.texts, decision):
         raw = splice(raw, changes)
         body = orjson.loads(raw)
+    for name, value in call.endpoint.resumed(body).items():
+        raw = cut(raw, {name}) if value is None else splice(raw, {(name,): value})
+        body = orjson.loads(raw)
     return target.outgoing(body, raw)
-
-
-def _redacted(texts: Sequence[Text], decision: Decision) -> dict[tuple[str | int, ...], str]:
-    """What the redacted texts become, by address."""
-    changes = {}
-    # They are sorted by text.
-    for index, own in groupby(decision.redactions, key=lambda redaction: redaction.text):
-        content = texts[index].content
-        apply = json_source.apply_redactions if is_document(content) else apply_redactions
-        changes[texts[index].address] = apply(content, own)
-    return changes
 
 
 async def _reply_here(
@@ -168,9 +181,13 @@ async def _reply_here(
 ) -> None:
     """Answer in the model's place: an operator's text, or an error in Azure's shape."""
     call = exchange.call
+    await gateway.decided(exchange, forwarded=False)
     headers = exchange.headers(gateway.accounts)
-    if reply.form == "error":
-        answer = errors.blocked(decision, reply.content, exchange.decision_id)
+    if reply.form == "error" or not call.endpoint.speaks:
+        answer = errors.blocked(
+            decision, reply.content, exchange.decision_id, call.endpoint.prompt_field
+        )
+        answer = call.endpoint.shaped(answer, call.request_id)
         await respond.json(answer.status, answer.body, {**headers, **answer.headers})
         return
     context = _context(exchange)
@@ -183,9 +200,9 @@ async def _reply_here(
 
 def _context(exchange: Exchange) -> ReplyContext:
     call = exchange.call
-    return call.endpoint.context(
-        call.body, id=f"chatcmpl-{secrets.token_hex(12)}", created=int(exchange.created)
-    )
+    id = f"{call.endpoint.id_prefix}{secrets.token_hex(12)}"
+    context = call.endpoint.context(call.body, id=id, created=int(exchange.created))
+    return replace(context, written=exchange.upstream_called)
 
 
 async def _complete(
@@ -195,40 +212,28 @@ async def _complete(
     assert target is not None
     exchange.upstream_called = True
     with exchange.step("upstream"):
-        reply = await target.upstream.complete(body, raw, exchange.call.headers)
+        call = exchange.call
+        path = call.endpoint.upstream_path
+        upstream = gateway.upstreams.caller(target, exchange.trail)
+        reply = await upstream.complete(body, raw, call.headers, path=path)
     exchange.upstream_status = reply.status
     if reply.status >= 400:
         await _pass_on_error(gateway, exchange, reply, respond)
         return
-    if reply.json is None:
-        raise UpstreamError("protocol", "The model's server sent no JSON object.")
-    endpoint = exchange.call.endpoint
-    guards = bool(exchange.classifiers("output"))
-    if guards and not endpoint.sound(reply.json):
-        raise UpstreamError("protocol", "The model's server sent a reply of unknown shape.")
-    exchange.usage = endpoint.usage(reply.json)
-    texts = endpoint.reply_texts(reply.json)
-    exchange.reply_chars = sum(len(text.content) for text in texts if not text.derived)
-    decision = await _decide(gateway, exchange, "output", texts)
+    endpoint = call.endpoint.within(body)
+    guarded = bool(exchange.classifiers("output"))
+    size = len(reply.body)
+    said = await aside(size, lambda: replies.read(endpoint, reply, guarded=guarded))
+    exchange.usage, exchange.reply_chars = said.usage, said.chars
+    exchange.unscanned += said.unread
+    decision = await _decide(gateway, exchange, "output", said.texts, said.unread)
     if decision.reply is not None:
         await _reply_here(gateway, exchange, decision, decision.reply, respond)
         return
-    changes = _redacted(texts, decision)
-    for text in texts:
-        if text.derived:
-            continue
-        content = changes.get(text.address, text.content)
-        within = endpoint.is_json(text.address) or _is_document(content)
-        restored = _restored(content, exchange, is_json=within)
-        if restored != content:
-            changes[text.address] = restored
-    for address, content in changes.items():
-        put_string(reply.json, address, content)
-        endpoint.scrub(reply.json, address)
-    if guards:
-        endpoint.strip(reply.json)
-    # Written anew even if nothing changed: bytes can say more than was parsed, such as a key twice.
-    out = orjson.dumps(reply.json) if changes or guards else reply.body
+    out = await aside(
+        size, lambda: replies.written(endpoint, said, reply.body, decision, exchange.originals)
+    )
+    await keep(gateway, exchange, out)
     await respond.whole(reply.status, out, _headers(gateway, exchange, reply.headers))
 
 
@@ -238,7 +243,9 @@ async def _stream(
     target, call = exchange.target, exchange.call
     assert target is not None
     exchange.upstream_called = True
-    opening = target.upstream.stream(body, raw, call.headers)
+    path = call.endpoint.upstream_path
+    caller = gateway.upstreams.caller(target, exchange.trail)
+    opening = caller.stream(body, raw, call.headers, path=path)
     async with AsyncExitStack() as stack:
         with exchange.step("upstream"):
             upstream = await stack.enter_async_context(opening)
@@ -246,11 +253,15 @@ async def _stream(
         if upstream.reply is not None:
             await _pass_on_error(gateway, exchange, upstream.reply, respond)
         else:
-            await _pump(gateway, exchange, upstream, respond)
+            await _pump(gateway, exchange, upstream, respond, call.endpoint.within(body))
 
 
 async def _pump(
-    gateway: Gateway, exchange: Exchange, upstream: UpstreamStream, respond: Responder
+    gateway: Gateway,
+    exchange: Exchange,
+    upstream: UpstreamStream,
+    respond: Responder,
+    endpoint: Endpoint,
 ) -> None:
     """Pass a stream on through the guard; the head goes out with the first piece."""
     call, report = exchange.call, StreamReport()
@@ -258,23 +269,18 @@ async def _pump(
     async def check(texts: Sequence[Text]) -> Decision:
         return await _check(gateway, exchange, "output", texts)
 
-    options = gateway.config.streaming
-    # Without a rule for replies nothing has to wait, but for words that are to be put back.
-    guards = bool(exchange.classifiers("output"))
+    pace = Pace.of(gateway.config.streaming, exchange.policies.on_streams)
     pieces = guarded(
         _waiting(exchange, aiter(upstream)),
-        call.endpoint,
+        endpoint,
         check,
         _context(exchange),
-        hold_chars=options.hold_chars if guards else 1,
-        overlap_chars=options.overlap_chars if guards else 0,
-        tail_chars=options.tail_chars if guards else 0,
-        hold_seconds=options.hold_seconds,
-        head_seconds=_HEAD_SECONDS if guards else 0.0,
+        pace,
         restorations=exchange.originals,
         report=report,
         request_id=call.request_id,
-        strict=guards,
+        unread=lambda event: _unread(exchange, event),
+        undecided=gateway.undecided,
     )
     # Closed here and now when the client leaves, so that the report is complete.
     try:
@@ -288,6 +294,7 @@ async def _pump(
                 await respond.start(200, kept, "text/event-stream; charset=utf-8")
             with exchange.step("client"):
                 await respond.chunk(piece)
+            exchange.sent(piece)
         _report(exchange, report)
         decision = report.decision
         if respond.status is None and decision is not None and decision.reply is not None:
@@ -296,12 +303,23 @@ async def _pump(
             # Said before the end is sent: once it is, the server takes the client for gone.
             if report.error is None:
                 exchange.completed()
+            await keep(gateway, exchange, None, ended=report.ended == "done")
             await respond.end()
     finally:
         await pieces.aclose()
         _report(exchange, report)
     if report.error is not None:
         exchange.failed(report.error)
+
+
+def _unread(exchange: Exchange, event: Body) -> Decision | None:
+    """What policies say of parts of an event that no classifier can read; None without new ones."""
+    found = exchange.call.endpoint.reply_unscanned(event)
+    new = [where for where in found if where not in exchange.unscanned]
+    if not new:
+        return None
+    exchange.unscanned += new
+    return evaluate(exchange.rules("output").policies, "output", [], [], unscanned=new)
 
 
 def _report(exchange: Exchange, report: StreamReport) -> None:
@@ -323,31 +341,14 @@ async def _waiting(exchange: Exchange, events: AsyncIterator[Event]) -> AsyncIte
         yield event
 
 
-def _is_document(content: str) -> bool:
-    """Whether a reply's text is a JSON document as a whole."""
-    if not content.lstrip().startswith(("{", "[")):
-        return False
-    try:
-        orjson.loads(content)
-    except orjson.JSONDecodeError:
-        return False
-    return True
-
-
-def _restored(content: str, exchange: Exchange, *, is_json: bool) -> str:
-    """The reply's text with the originals of redacted values put back."""
-    originals = exchange.originals
-    if is_json and originals:
-        # Within JSON source, such as a tool call's arguments, the original must stay one string.
-        originals = {key: orjson.dumps(value).decode()[1:-1] for key, value in originals.items()}
-    return restore(content, originals)
-
-
 async def _pass_on_error(
     gateway: Gateway, exchange: Exchange, reply: UpstreamReply, respond: Responder
 ) -> None:
     """An error status of the upstream; its body has OpenAI's shape by now."""
-    await respond.whole(reply.status, reply.body, _headers(gateway, exchange, reply.headers))
+    answer = errors.Answer(reply.status, reply.json or {}, {})
+    shaped = exchange.call.endpoint.shaped(answer, exchange.call.request_id)
+    body = reply.body if shaped is answer else orjson.dumps(shaped.body)
+    await respond.whole(reply.status, body, _headers(gateway, exchange, reply.headers))
 
 
 def _headers(gateway: Gateway, exchange: Exchange, upstream: Mapping[str, str]) -> dict[str, str]:

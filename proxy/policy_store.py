@@ -17,8 +17,10 @@ from classifiers.faults import did_you_mean
 from classifiers.types import Classification, Classifier
 from policies import schema, testing
 from policies.actions import Route
+from policies.answers import OpenFaq
 from policies.attached import Attached, attached
 from policies.schema import BoundPolicy, PolicyError
+from proxy.errors import Unavailable
 from proxy.metrics import Metrics
 
 log = logging.getLogger("doorman.policies")
@@ -31,6 +33,8 @@ def load_set(
     classifiers: Mapping[str, Classifier],
     classify: Classify,
     aliases: Collection[str],
+    open_faq: OpenFaq | None = None,
+    files: set[Path] | None = None,
 ) -> tuple[BoundPolicy, ...]:
     """Load policy files and run their tests. Blocking: the tests classify.
 
@@ -39,6 +43,8 @@ def load_set(
         classifiers: what rules may ask, by name.
         classify: runs the classifiers named in its second argument over texts.
         aliases: the models that rules may route to.
+        open_faq: reads the FAQs that rules answer from.
+        files: gets the FAQ files of all policies that could be read, whatever faults there are.
 
     Raises:
         PolicyError: one line per fault or failed test; no policy of the set is usable then.
@@ -47,7 +53,10 @@ def load_set(
     faults: list[str] = []
     for path in paths:
         try:
-            policy = schema.bind(schema.load(path), classifiers)
+            written = schema.load(path)
+            if files is not None:
+                files.update(written.faqs())
+            policy = schema.bind(written, classifiers, open_faq)
         except PolicyError as error:
             faults.append(str(error))
             continue
@@ -87,14 +96,17 @@ class PolicyStore:
         classify: Classify,
         aliases: Collection[str],
         metrics: Metrics,
+        open_faq: OpenFaq | None = None,
     ) -> None:
         self.current: tuple[BoundPolicy, ...] = ()
-        self._attached: dict[tuple[str, str], Attached] = {}
+        self._attached: dict[tuple[str, str, tuple[str, ...]], Attached] = {}
         self._paths = tuple(paths)
         self._classifiers = classifiers
         self._classify = classify
         self._aliases = aliases
         self._metrics = metrics
+        self._open_faq = open_faq
+        self._faqs: frozenset[Path] = frozenset()
         self._reloading = threading.Lock()
 
     def load(self) -> None:
@@ -104,19 +116,40 @@ class PolicyStore:
             PolicyError: the set has faults; the one in force stays.
         """
         with self._reloading:
-            loaded = load_set(self._paths, self._classifiers, self._classify, self._aliases)
+            files: set[Path] = set()
+            try:
+                loaded = load_set(
+                    self._paths, self._classifiers, self._classify, self._aliases,
+                    self._open_faq, files,
+                )  # fmt: skip
+            except BaseException:
+                self._faqs |= files  # a change of these may mend what is wrong
+                raise
+            self._faqs = frozenset(files)
             # A new dictionary, so that a request that reads the old one mixes nothing up.
             self.current, self._attached = loaded, {}
         self._metrics.set("doorman_policies_loaded", len(loaded))
 
-    def attached(self, model: str, key: str) -> Attached:
-        """The policies in force for an alias and a key."""
+    def attached(self, model: str, key: str, also: tuple[str, ...] = ()) -> Attached:
+        """The policies in force for an alias and a key.
+
+        Args:
+            also: names of policies that the key adds, whatever they attach to.
+
+        Raises:
+            Unavailable: one of those is not loaded.
+        """
         known, policies = self._attached, self.current
-        found = known.get((model, key))
+        found = known.get((model, key, also))
         if found is None:
-            found = Attached(attached(policies, model, key))
+            own = attached(policies, model, key)
+            if not {policy.policy.name for policy in policies}.issuperset(also):
+                raise Unavailable("A policy of this key is not loaded.", "policy_missing")
+            if also:
+                own = tuple(p for p in policies if p in own or p.policy.name in also)
+            found = Attached(own)
             if model in self._aliases:  # names that clients invent are not kept
-                known[model, key] = found
+                known[model, key, also] = found
         return found
 
     async def reload(self) -> bool:
@@ -135,26 +168,32 @@ class PolicyStore:
 
     async def watch(self, stop: asyncio.Event) -> None:
         """Reload whenever one of the files changes, until ``stop`` is set."""
-        # Folders are watched, not files: editors and config maps replace files by renaming.
-        wanted = {path.absolute() for path in self._paths} | {p.resolve() for p in self._paths}
-        folders = {path.parent for path in wanted if path.parent.is_dir()}
-        if not folders:
-            return
 
         def is_ours(_: watchfiles.Change, changed: str) -> bool:
             # A mounted config map exchanges a folder named ..data that its files link into.
-            return Path(changed) in wanted or Path(changed).name == "..data"
+            return Path(changed) in self._watched() or Path(changed).name == "..data"
 
         options: dict[str, Any] = {"debounce": 200, "step": 50, "recursive": False}
-        while not stop.is_set():
+        while not stop.is_set() and (folders := self._folders()):
             try:
                 async for _ in watchfiles.awatch(
                     *folders, watch_filter=is_ours, stop_event=stop, **options
                 ):
                     await self.reload()
+                    if self._folders() != folders:
+                        break  # another FAQ than before; its folder is to be watched, too
             except Exception as error:
                 log.error("watching the policy files failed, trying again: %r", error)
                 await asyncio.sleep(5)
+
+    def _watched(self) -> set[Path]:
+        """The files of the policies and of their FAQs, and what they link to."""
+        files = [*self._paths, *self._faqs]
+        return {path.absolute() for path in files} | {path.resolve() for path in files}
+
+    def _folders(self) -> set[Path]:
+        # Folders are watched, not files: editors and config maps replace files by renaming.
+        return {path.parent for path in self._watched() if path.parent.is_dir()}
 
     def reload_on_hangup(self, loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
         """Reload on SIGHUP where the platform and the thread allow it; returns the undo."""

@@ -20,7 +20,7 @@ DONE = b"data: [DONE]\n\n"
 """The event that ends a stream of the OpenAI APIs."""
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class SseError(ValueError):
@@ -114,7 +114,7 @@ class Parser:
     def _read(self, line: bytes) -> None:
         if self._first_line:
             self._first_line = False
-            line = line.removeprefix(_BYTE_ORDER_MARK)
+            line = line.removeprefix(BYTE_ORDER_MARK)
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if name == b"data":

@@ -8,46 +8,26 @@ Pure but for waiting: it reads an iterator and calls ``check``, so it is tested 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from dataclasses import replace
 
-from classifiers.types import Text
-from policies.decision import RANK, Cause, Decision, Reply
+from policies.decision import Decision, Reply
 from proxy import errors
-from proxy.endpoints.base import Body, Endpoint, ReplyContext, Usage
+from proxy.endpoints.base import Body, Endpoint, ReplyContext
 from proxy.errors import Unavailable, UpstreamError
 from proxy.holdback import HoldBack
 from proxy.sse import Event
+from proxy.stream_beside import Beside, Check
+from proxy.stream_pace import Pace
+from proxy.stream_reader import END, TICK, WAKE, Item, Reader
+from proxy.stream_report import Ended, StreamReport, merged
 
-Check = Callable[[Sequence[Text]], Awaitable[Decision]]
-Ended = Literal["done", "blocked", "upstream_error", "check_failed", "client_gone"]
+__all__ = ["Check", "StreamReport", "guarded", "merged"]
 
+_CLOSING_SECONDS = 0.05
+"""How long an upstream that has said it is done is listened to for what it says after that."""
 
-@dataclass(slots=True)
-class StreamReport:
-    """What became of a stream; filled by :func:`guarded`, complete when it has ended.
-
-    Attributes:
-        ended: None while it runs. ``done`` is the only good end. ``client_gone`` means that the
-            iterator was closed or cancelled before its end.
-        decision: all checks together: the outcome and cause of the most restrictive one, every rule
-            that fired and every tag once, and what was redacted (``Redaction.text`` is the
-            number of the channel in order of appearance). None if nothing was checked.
-        usage: tokens, if the upstream sent them.
-        text_chars: text that came from upstream.
-        exposed_chars: text that left.
-        checks: calls of ``check``.
-        error: the reason, for ``upstream_error`` and ``check_failed``.
-    """
-
-    ended: Ended | None = None
-    decision: Decision | None = None
-    usage: Usage | None = None
-    text_chars: int = 0
-    exposed_chars: int = 0
-    checks: int = 0
-    error: Exception | None = field(default=None, repr=False)
+_WENT_ON = "The model's server went on with an answer that it had ended."
 
 
 async def guarded(
@@ -55,24 +35,19 @@ async def guarded(
     endpoint: Endpoint,
     check: Check,
     context: ReplyContext,
+    pace: Pace,
     *,
-    hold_chars: int,
-    overlap_chars: int,
-    hold_seconds: float = 1.0,
-    head_seconds: float = 0.0,
-    tail_chars: int = 64,
-    whole_chars: int = 800,
-    patience: int = 2,
     restorations: Mapping[str, str] | None = None,
     report: StreamReport | None = None,
     request_id: str = "",
-    strict: bool = False,
+    unread: Callable[[Body], Decision | None] | None = None,
+    undecided: Callable[[Decision], Exception] | None = None,
 ) -> AsyncGenerator[bytes, None]:
     """Pass on a stream, checked.
 
-    A check happens when ``hold_chars`` of new text wait in a channel, ``hold_seconds`` after the
-    oldest of it came, when a choice finishes and at the end. It sees each channel's new text with
-    at least ``overlap_chars`` before it, or all of it while it is no longer than ``whole_chars``.
+    A check happens when enough new text waits in a channel or has waited for too long, when a
+    choice finishes and at the end. It sees each channel's new text with some of what stands before
+    it, or all of it while it is short.
 
     Args:
         events: from upstream; closed as soon as the stream has ended, however it ends.
@@ -80,14 +55,12 @@ async def guarded(
         check: the verdict on some texts (stage ``output``), in the form the upstream wrote them:
             placeholders are not put back yet. What it raises ends the stream.
         context: what events made here need.
-        head_seconds: how long events without text that come before any text wait for it, so that
-            there may still be an HTTP status for what the first check says.
-        tail_chars: see :class:`proxy.holdback.HoldBack`, as for ``patience``.
+        pace: when it is checked.
         restorations: placeholder -> original.
         report: filled as the stream goes.
         request_id: named in errors.
-        strict: nothing leaves that the check could not see: events of an odd shape are a protocol
-            error, all others are written anew from what was parsed.
+        unread: the verdict on what of an event no check can read, None where there is nothing.
+        undecided: the error for a verdict that a failed check stops.
 
     Yields:
         Encoded events. Untouched ones are byte for byte what came in, unless ``strict``. Nothing,
@@ -98,18 +71,13 @@ async def guarded(
             with an HTTP status: :class:`UpstreamError`, :class:`Unavailable` or what ``check``
             raised. Later on the error is the last event of the stream.
     """
-    hold = HoldBack(
-        endpoint,
-        hold_chars=hold_chars,
-        overlap_chars=overlap_chars,
-        tail_chars=tail_chars,
-        whole_chars=whole_chars,
-        restorations=restorations,
-        patience=patience,
-        strict=strict,
-    )
-    guard = _Guard(endpoint, check, context, hold, report or StreamReport(), request_id)
-    reader = _Reader(events)
+    hold = pace.holdback(endpoint, restorations)
+    held = check if pace.mode == "hold" else None
+    guard = _Guard(endpoint, held, context, hold, report or StreamReport(), request_id)
+    guard.unread, guard.undecided = unread, undecided or _undecided
+    if pace.mode == "after":
+        guard.beside = Beside(pace.watch(endpoint), check)
+    reader = Reader(events)
     loop = asyncio.get_running_loop()
     waiting_since: float | None = None
     head: list[bytes] = []
@@ -117,11 +85,15 @@ async def guarded(
     begun = False
     try:
         while guard.report.ended is None:
-            deadline = None if waiting_since is None else waiting_since + hold_seconds
+            checks, beside = guard.report.checks, guard.beside
+            deadline = None if waiting_since is None else waiting_since + pace.seconds(checks)
+            if guard.closing is not None:
+                deadline = guard.closing
             if head and head_until is not None:
                 deadline = head_until if deadline is None else min(deadline, head_until)
             due = None if deadline is None else deadline - loop.time()
-            pieces = head + await guard.take(await reader.next(due))
+            running = None if beside is None else beside.running
+            pieces = head + await guard.take(await reader.next(due, running))
             head = []
             if guard.report.ended is not None:
                 await reader.close()
@@ -132,12 +104,12 @@ async def guarded(
                         return
                 pieces += guard.last_words(going_on=begun or bool(pieces))
             elif pieces and not begun and not hold.heard:
-                head_until = head_until or loop.time() + head_seconds
+                head_until = head_until or loop.time() + pace.head_seconds
                 if loop.time() < head_until:
                     head, pieces = pieces, []
-            if not hold.unchecked:
+            if not guard.unchecked:
                 waiting_since = None
-            elif waiting_since is None:
+            elif waiting_since is None or guard.report.checks > checks:
                 waiting_since = loop.time()
             if pieces:
                 begun = True
@@ -150,6 +122,8 @@ async def guarded(
         if guard.report.ended is None:
             guard.report.ended = "client_gone"
         await reader.close()
+        if guard.beside is not None:
+            await guard.beside.close()
 
 
 class _Guard:
@@ -158,7 +132,7 @@ class _Guard:
     def __init__(
         self,
         endpoint: Endpoint,
-        check: Check,
+        check: Check | None,
         context: ReplyContext,
         hold: HoldBack,
         report: StreamReport,
@@ -172,17 +146,36 @@ class _Guard:
         self._reply: Reply | None = None
         self._first: Body | None = None
         self.report = report
+        self.unread: Callable[[Body], Decision | None] | None = None
+        self.undecided: Callable[[Decision], Exception] = _undecided
+        self.beside: Beside | None = None
+        self.closing: float | None = None
+        """The upstream has said that it is done; until then it may show that it is not."""
+        self._done: Event | None = None
 
-    async def take(self, item: Event | Exception | _Signal) -> list[bytes]:
+    @property
+    def unchecked(self) -> bool:
+        """Some text waits for a check."""
+        if self.beside is not None:
+            return self.beside.unchecked
+        return self._check is not None and self._hold.unchecked
+
+    async def take(self, item: Item) -> list[bytes]:
         """Handle an event, its failure to come, a tick or the end; returns what may leave."""
         report, hold = self.report, self._hold
-        if isinstance(item, Event):
+        if self.beside is not None and not await self._follow():
+            pieces: list[bytes] = []
+        elif self._done is not None:
+            pieces = await self._close(self._done, item)
+        elif isinstance(item, Event):
             pieces = await self._take_event(item)
         elif isinstance(item, Exception):
             pieces = await self._fail(item)
         elif item is TICK:
-            pieces = await self._settle()
-        elif hold.choices and hold.choices <= hold.finished:
+            pieces = await self._settle(now=True)
+        elif item is WAKE:
+            pieces = []
+        elif hold.choices and hold.choices <= hold.finished and not self._endpoint.ends_itself:
             pieces = await self._finish()  # servers exist that send no [DONE]
         else:
             pieces = await self._fail(
@@ -211,7 +204,7 @@ class _Guard:
             }
             left = sorted(everyone - hold.closed)
             silent = [choice for choice in left if choice not in hold.shown]
-            context = self._context
+            context = replace(self._context, progress=hold.progress)
             if going_on and self._first is not None:
                 context = self._endpoint.continued(context, self._first)
             return self._endpoint.cut_events(
@@ -225,7 +218,10 @@ class _Guard:
         if self.report.error is not None:
             error = errors.answer(self.report.error, self._request_id).body["error"]
             return self._endpoint.error_events(
-                error["message"], code=error["code"] or "error", type=error["type"]
+                error["message"],
+                code=error["code"] or "error",
+                type=error["type"],
+                progress=self._hold.progress,
             )
         return []
 
@@ -249,37 +245,90 @@ class _Guard:
                 return await self._fail(
                     UpstreamError("protocol", "The model's server sent an event of unknown shape.")
                 )
-            self.report.usage = self._endpoint.usage(event.json) or self.report.usage
+            counted = self._endpoint.usage(event.json)
+            self.report.usage = self._endpoint.counted(self.report.usage, counted)
             self._first = self._first or event.json
+            if self._endpoint.late(event.json, self._hold.finished):
+                return await self._fail(UpstreamError("protocol", _WENT_ON))
+            if self.unread is not None and (verdict := self.unread(event.json)) is not None:
+                self._note(merged(self.report.decision, verdict))
+                if verdict.reply is not None:
+                    self._reply = verdict.reply
+                    return self._end("blocked")
+        elif event.done:
+            if self._endpoint.ends_itself:
+                return await self.take(END)
+            self._done = event
+            self.closing = asyncio.get_running_loop().time() + _CLOSING_SECONDS
+            return []
+        if self.beside is not None:
+            self.beside.add(event)
         self._hold.add(event)
-        if event.done:
+        if event.json is not None and self._endpoint.ends(event.json):
             return await self._finish()
         if self._hold.due:
             return await self._settle()
         return self._hold.release()
 
-    async def _settle(self, *, final: bool = False) -> list[bytes]:
-        """Check what is new, then let go what can leave."""
-        if windows := self._hold.windows():
+    async def _close(self, done: Event, item: Item) -> list[bytes]:
+        """Handle what comes after the upstream has said that it is done: best nothing."""
+        if isinstance(item, Event):
+            if item.data:
+                return await self._fail(UpstreamError("protocol", _WENT_ON))
+            return []
+        self._hold.add(done)
+        return await self._finish()
+
+    async def _settle(self, *, final: bool = False, now: bool = False) -> list[bytes]:
+        """Check what is new, then let go what can leave.
+
+        Args:
+            final: nothing more will come.
+            now: check what there is, however little.
+        """
+        if self.beside is not None and not await self._follow(final=final, now=now):
+            return []
+        if self._check is not None and (windows := self._hold.windows()):
             self.report.checks += 1
             try:
                 decision = await self._check(windows)
             except Exception as error:
                 return self._end("check_failed", error)
-            self._note(merged(self.report.decision, decision))
-            if decision.outcome == "error":
-                return self._end(
-                    "check_failed",
-                    Unavailable("A safety check could not be completed; the answer ends here."),
-                )
-            if decision.reply is not None:
-                self._reply = decision.reply
-                return self._end("blocked")
+            if not self._accept(decision):
+                return []
             self._hold.apply(decision)
         self._hold.settle(final=final)
         if self.report.decision is not None:
             self._note(self.report.decision)
         return self._hold.release()
+
+    async def _follow(self, *, final: bool = False, now: bool = False) -> bool:
+        """Take in the verdicts of the checks beside the stream; False ends it."""
+        assert self.beside is not None
+        everything = final or self.beside.ending
+        try:
+            while verdict := await self.beside.verdict(everything=everything, now=now):
+                now = False
+                if not self._accept(verdict):
+                    return False
+        except Exception as error:
+            self._end("check_failed", error)
+            return False
+        finally:
+            self.report.checks = self.beside.started
+        return True
+
+    def _accept(self, decision: Decision) -> bool:
+        """Take in a verdict; False ends the stream."""
+        self._note(merged(self.report.decision, decision))
+        if decision.outcome == "error":
+            self._end("check_failed", self.undecided(decision))
+            return False
+        if decision.reply is not None:
+            self._reply = decision.reply
+            self._end("blocked")
+            return False
+        return True
 
     def _note(self, decision: Decision) -> None:
         """Keep a decision, with what was redacted so far in place of what one check has found."""
@@ -303,70 +352,5 @@ class _Guard:
         return []
 
 
-class _Signal:
-    """Something that is no event."""
-
-
-TICK = _Signal()
-"""Time has passed."""
-END = _Signal()
-"""The upstream has nothing more."""
-
-
-class _Reader:
-    """Reads an iterator with a time limit that does not disturb it."""
-
-    def __init__(self, events: AsyncIterator[Event]) -> None:
-        self._events = aiter(events)
-        self._task: asyncio.Task[Event | Exception | _Signal] | None = None
-
-    async def next(self, seconds: float | None) -> Event | Exception | _Signal:
-        """The next event or failure, END, or TICK if it takes longer."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._read())
-        await asyncio.wait({self._task}, timeout=None if seconds is None else max(0.0, seconds))
-        if not self._task.done():
-            return TICK
-        task, self._task = self._task, None
-        return task.result()
-
-    async def close(self) -> None:
-        """Stop reading and close the iterator. Can be called twice."""
-        if self._task is not None:
-            task, self._task = self._task, None
-            task.cancel()
-            # Not `await task`: that could not tell the reader's cancellation from our own.
-            await asyncio.wait({task})
-        close = getattr(self._events, "aclose", None)
-        if close is not None:
-            await close()
-
-    async def _read(self) -> Event | Exception | _Signal:
-        try:
-            return await anext(self._events)
-        except StopAsyncIteration:
-            return END
-        except Exception as error:
-            return error
-
-
-def merged(earlier: Decision | None, later: Decision) -> Decision:
-    """Two checks of one stream as one decision."""
-    if earlier is None:
-        return later
-    lead = later if RANK[later.outcome] > RANK[earlier.outcome] else earlier
-    return replace(
-        lead,
-        tags=tuple(dict.fromkeys((*earlier.tags, *later.tags))),
-        fired=_once(earlier.fired, later.fired),
-        shadow=_once(earlier.shadow, later.shadow),
-        errors=tuple(dict.fromkeys((*earlier.errors, *later.errors))),
-    )
-
-
-def _once(earlier: Sequence[Cause], later: Sequence[Cause]) -> tuple[Cause, ...]:
-    """Every rule and label once: overlapping windows fire the same rule again."""
-    causes: dict[tuple[str, str, str], Cause] = {}
-    for cause in (*earlier, *later):
-        causes.setdefault((cause.policy, cause.rule, cause.label), cause)
-    return tuple(causes.values())
+def _undecided(_: Decision) -> Exception:
+    return Unavailable("A safety check could not be completed; the answer ends here.")

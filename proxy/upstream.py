@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from proxy import upstream_litellm
-from proxy.config import ConfigError, ModelEntry, Timeouts
+from proxy.breaker import Breaker
+from proxy.config import ConfigError, ModelEntry, Routing, Timeouts
 from proxy.echo import Echo
 from proxy.endpoints.base import Body
 from proxy.errors import UpstreamError
+from proxy.fallbacks import Group, Plan, Trail
 from proxy.jsonbody import cut, splice
 from proxy.sse import Event
+from proxy.upstream_anthropic import API_BASE, MESSAGES_PATH, AnthropicUpstream, ByChat
 from proxy.upstream_base import Upstream, UpstreamReply, UpstreamStream
+from proxy.upstream_calls import Caller
 from proxy.upstream_http import HttpLimits, HttpPool, HttpUpstream
 from proxy.upstream_litellm import LitellmUpstream
 
@@ -98,18 +103,38 @@ STRIPPED_PREFIXES = (
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What stands behind an alias.
+    """What stands behind an entry of ``model_list``.
 
     Attributes:
         model: the name that the upstream knows the model by.
         price_key: its name in litellm's price map (``model_info.base_model`` if given).
         provider: e.g. ``openai``; ``doorman`` for the embedded upstream.
+        messages: who answers Anthropic's API, where the model's provider speaks it itself.
+        alias: the entry's ``model_name``.
+        breaker: keeps requests from it while it fails.
+        retries: further tries after one that failed.
+        weight, order: its share of the requests of its alias, and whether it comes before others.
+        seconds: that a reply may take, all tries together.
     """
 
     upstream: Upstream
     model: str
     price_key: str
     provider: str
+    messages: Upstream | None = None
+    alias: str = ""
+    breaker: Breaker = field(default_factory=Breaker, repr=False, compare=False)
+    retries: int = 0
+    weight: float = 1.0
+    order: int = 0
+    seconds: float = 600.0
+
+    def at(self, path: str) -> Upstream:
+        """Who answers an API, by its path below the base URL."""
+        if path != MESSAGES_PATH:
+            return self.upstream
+        thinks = isinstance(self.upstream, LitellmUpstream)
+        return self.messages or ByChat(self.upstream, thinks=thinks)
 
     def outgoing(self, body: Body, raw: bytes | None) -> tuple[Body, bytes | None]:
         """See :func:`outgoing`."""
@@ -140,20 +165,46 @@ def outgoing(body: Body, raw: bytes | None, model: str) -> tuple[Body, bytes | N
 
 
 class Upstreams:
-    """All targets by alias. The pool is theirs together."""
+    """All targets by alias, one or several each. The pool is theirs together."""
 
-    def __init__(self, targets: Mapping[str, Target], pool: HttpPool) -> None:
-        self._targets = dict(targets)
+    def __init__(
+        self, targets: Sequence[Target], pool: HttpPool, routing: Routing | None = None
+    ) -> None:
+        self._targets = tuple(targets)
+        self._groups = {
+            alias: Group([target for target in targets if target.alias == alias])
+            for alias in dict.fromkeys(target.alias for target in targets)
+        }
+        self._routing = routing or Routing()
         self._pool = pool
 
     @property
     def aliases(self) -> tuple[str, ...]:
         """The names that clients may call, in the order of the config."""
-        return tuple(self._targets)
+        return tuple(self._groups)
+
+    @property
+    def breakers(self) -> dict[str, Breaker]:
+        """By alias, with the number of the entry where there are several: ``gpt-4o#2``."""
+        named = {}
+        for alias, group in self._groups.items():
+            for number, target in enumerate(group.targets, 1):
+                named[alias if len(group.targets) == 1 else f"{alias}#{number}"] = target.breaker
+        return named
 
     def resolve(self, alias: str) -> Target:
-        """What stands behind an alias. Raises KeyError for one that is not configured."""
-        return self._targets[alias]
+        """What stands behind an alias, the first of several. Raises KeyError for one that is not
+        configured."""
+        return self._groups[alias].targets[0]
+
+    def caller(self, target: Target, trail: Trail) -> Caller:
+        """The upstream for one request of a target's alias: balanced, tried again, with fallbacks.
+
+        Args:
+            target: as :meth:`resolve` gave it.
+            trail: filled with the tries.
+        """
+        return Caller(Plan(self._groups, target.alias, self._routing, trail), target.seconds)
 
     def check(self) -> None:
         """Refuse models that no request could reach. Blocking: may import litellm.
@@ -162,8 +213,8 @@ class Upstreams:
             ConfigError: one line per model.
         """
         faults = [
-            f"model_list: {alias!r}: {fault}"
-            for alias, target in self._targets.items()
+            f"model_list: {target.alias!r}: {fault}"
+            for target in self._targets
             if isinstance(target.upstream, LitellmUpstream)
             and (fault := target.upstream.unknown_provider()) is not None
         ]
@@ -172,7 +223,7 @@ class Upstreams:
 
     async def warm_up(self) -> None:
         """Do now what the first request would wait for: import litellm, if a model needs it."""
-        if any(isinstance(t.upstream, LitellmUpstream) for t in self._targets.values()):
+        if any(isinstance(t.upstream, LitellmUpstream) for t in self._targets):
             await upstream_litellm.warm_up()
 
     async def close(self) -> None:
@@ -182,18 +233,50 @@ class Upstreams:
 
 
 def make_upstreams(
-    model_list: Sequence[ModelEntry], timeouts: Timeouts, limits: HttpLimits | None = None
+    model_list: Sequence[ModelEntry],
+    timeouts: Timeouts,
+    limits: HttpLimits | None = None,
+    routing: Routing | None = None,
 ) -> Upstreams:
     """The upstreams of a config.
 
     Raises:
-        ConfigError: an entry needs an ``api_base`` or has one that is no URL.
+        ConfigError: an entry needs an ``api_base`` or has one that is no URL, or a number of its
+            ``litellm_params`` is none.
     """
-    pool = HttpPool(timeouts, limits or HttpLimits())
-    return Upstreams({entry.model_name: _target(entry, pool) for entry in model_list}, pool)
+    pool, routing = HttpPool(timeouts, limits or HttpLimits()), routing or Routing()
+    targets = []
+    for entry in model_list:
+        options = entry.litellm_params.options()
+        retries = _number(entry, "num_retries", _number(entry, "max_retries", routing.retries))
+        targets.append(
+            replace(
+                _target(entry, pool, routing),
+                alias=entry.model_name,
+                breaker=Breaker(routing.failures, routing.cooldown),
+                retries=int(retries),
+                weight=_number(entry, "weight", 1.0, least=0.001),
+                order=int(_number(entry, "order", 0)),
+                seconds=max(timeouts.total, _timeouts(options, timeouts).total),
+            )
+        )
+    return Upstreams(targets, pool, routing)
 
 
-def _target(entry: ModelEntry, pool: HttpPool) -> Target:
+def _number(entry: ModelEntry, name: str, otherwise: float, *, least: float = 0) -> float:
+    """A number of an entry's ``litellm_params`` that is about the choice between entries."""
+    value = entry.litellm_params.options().get(name)
+    if value is None:
+        return otherwise
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
+        raise ConfigError(
+            f"model_list: {entry.model_name!r}: litellm_params.{name} must be a number of at least "
+            f"{least:g}"
+        )
+    return value
+
+
+def _target(entry: ModelEntry, pool: HttpPool, routing: Routing) -> Target:
     name = entry.litellm_params.model
     options = entry.litellm_params.options()
     base_model = entry.model_info.get("base_model")
@@ -201,9 +284,13 @@ def _target(entry: ModelEntry, pool: HttpPool) -> Target:
     if name == ECHO:
         return Target(Echo(), ECHO, price_key, "doorman")
     provider, model = _provider(name, options)
-    timeouts = _timeouts(options, pool.timeouts)
+    timeouts = _timeouts({"timeout": routing.timeout, **options}, pool.timeouts)
     if provider not in PROVIDERS or options.keys() - PLAIN_PARAMS:
-        return Target(LitellmUpstream(name, options, timeouts), name, price_key, provider)
+        native = None
+        if provider == "anthropic" and not options.keys() - PLAIN_PARAMS:
+            native = _anthropic(entry, pool, options, model, timeouts)
+        litellm = LitellmUpstream(name, options, timeouts)
+        return Target(litellm, name, price_key, provider, native)
     known = PROVIDERS[provider]
     upstream = HttpUpstream(
         pool,
@@ -215,6 +302,23 @@ def _target(entry: ModelEntry, pool: HttpPool) -> Target:
     if not model.startswith(known.model_prefix):
         model = known.model_prefix + model
     return Target(upstream, model, price_key, provider)
+
+
+def _anthropic(
+    entry: ModelEntry, pool: HttpPool, options: Mapping[str, Any], model: str, timeouts: Timeouts
+) -> AnthropicUpstream:
+    """Anthropic's own API for one of its models, with the variables that litellm reads for it."""
+    given = options.get("api_base") or options.get("base_url")
+    names = ("ANTHROPIC_API_BASE", "ANTHROPIC_BASE_URL")
+    base = given or next((os.environ[name] for name in names if os.environ.get(name)), API_BASE)
+    return AnthropicUpstream(
+        pool,
+        _api_base(entry, "anthropic", {"api_base": base}),
+        options.get("api_key") or os.environ.get("ANTHROPIC_API_KEY"),
+        model,
+        timeouts,
+        _extra_headers(options),
+    )
 
 
 def _provider(name: str, options: Mapping[str, Any]) -> tuple[str, str]:

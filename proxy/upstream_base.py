@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -15,8 +16,8 @@ from proxy.sse import Event
 
 CHAT_PATH = "chat/completions"
 
-PASSED_HEADERS = ("retry-after", "retry-after-ms", "x-request-id")
-PASSED_PREFIXES = ("x-ratelimit-", "openai-")
+PASSED_HEADERS = ("request-id", "retry-after", "retry-after-ms", "x-request-id")
+PASSED_PREFIXES = ("anthropic-ratelimit-", "openai-", "x-ratelimit-")
 KEPT_BACK = ("openai-organization", "openai-project")
 """Headers of a reply that are passed on, by name and by prefix, and which of those name the
 operator's account and are not."""
@@ -124,9 +125,30 @@ def error_reply(
     status: int, message: str, code: str, headers: dict[str, str] | None = None
 ) -> UpstreamReply:
     """An error status with an error in OpenAI's shape."""
-    kind = "invalid_request_error" if status < 500 and status != 429 else "server_error"
-    error = error_body(message, "rate_limit_error" if status == 429 else kind, code)
+    error = error_body(message, error_type(status), code)
     return UpstreamReply(status, headers or {}, orjson.dumps(error), error)
+
+
+def error_type(status: int) -> str:
+    """OpenAI's type of an error, where the upstream names none."""
+    if status == 429:
+        return "rate_limit_error"
+    return "invalid_request_error" if status < 500 else "server_error"
+
+
+_PRIVATE = re.compile(
+    r"Traceback|\bFile \"|\bline \d+"
+    r"|http://|://[^/\s]*@|localhost|\b\d{1,3}(?:\.\d{1,3}){3}\b|\b[a-z][\w-]*(?:\.[\w-]+)*:\d{2,5}\b"
+    r"|(?:^|[\s\"'(=])[~.]{0,2}/(?!v\d)[\w.-]+/|[A-Za-z]:\\"
+    r"|\b(?:sk|pk|rk)-[\w-]{6,}|\bbearer\s+\S{6,}|\b[\w-]{40,}\b",
+    re.IGNORECASE,
+)
+
+
+def is_private(said: str) -> bool:
+    """Whether an upstream's words hold what looks like a trace, an address within the operator's
+    network, a path on a machine, or a key."""
+    return _PRIVATE.search(said) is not None
 
 
 def told_error(error: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import functools
 import io
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
 
+from proxy.asgi import aside
 from proxy.config import Timeouts
 from proxy.endpoints.base import Body
 from proxy.errors import UpstreamError
@@ -23,6 +25,8 @@ from proxy.upstream_base import (
     UpstreamReply,
     UpstreamStream,
     error_reply,
+    error_type,
+    is_private,
     passed_headers,
     told_error,
 )
@@ -35,6 +39,8 @@ CONNECT_TRIES = 2
 billed or done twice."""
 
 _BACKOFF_SECONDS = 0.1
+_FAULTS = (aiohttp.ClientError, ValueError, OSError, RuntimeError)
+"""What reading raises; RuntimeError is aiohttp's word for a connection that is closed already."""
 _DRAIN_SECONDS = 0.05
 _DRAIN_BYTES = 1 << 16
 
@@ -99,6 +105,8 @@ class HttpUpstream:
         timeouts: instead of the pool's.
         extra_headers: of the operator, by lower-case name, sent with every request.
     """
+
+    sent_headers: ClassVar[Sequence[str]] = SENT_HEADERS
 
     def __init__(
         self,
@@ -188,7 +196,9 @@ class HttpUpstream:
                 raise clock.late() from None
             except (aiohttp.ClientError, ValueError, OSError):
                 raise UpstreamError(
-                    "protocol", "The model's server closed the connection without an answer."
+                    "protocol",
+                    "The model's server closed the connection without an answer.",
+                    begun=False,
                 ) from None
         raise AssertionError("unreachable")
 
@@ -199,13 +209,20 @@ class HttpUpstream:
             "accept-encoding": "identity",
             "user-agent": f"doorman/{_version()}",
         }
-        if self._key is not None:
-            headers["authorization"] = f"Bearer {self._key}"
-        for name in SENT_HEADERS:
+        headers |= self._credentials()
+        for name in self.sent_headers:
             value = client.get(name)
             if value is not None and value.isascii() and value.isprintable():
                 headers[name] = value
         return headers | self._extra
+
+    def _credentials(self) -> dict[str, str]:
+        """The headers with the operator's key."""
+        return {} if self._key is None else {"authorization": f"Bearer {self._key}"}
+
+    def _is_last(self, event: Event) -> bool:
+        """Whether nothing worth reading comes after an event."""
+        return event.done
 
     async def _reply(self, response: aiohttp.ClientResponse, clock: _Clock) -> UpstreamReply:
         headers = passed_headers(response.headers)
@@ -219,7 +236,7 @@ class HttpUpstream:
                 raise _too_large(f"a reply of more than {self._limits.reply_bytes} bytes")
             chunks.append(chunk)
         body = b"".join(chunks)
-        parsed = _object(body)
+        parsed = await aside(len(body), lambda: _object(body))
         if response.status >= 400:
             return self._error(response.status, body, parsed, headers)
         if parsed is None:
@@ -240,10 +257,13 @@ class HttpUpstream:
         fields = told_error(told) if isinstance(told, dict) else None
         # The bytes may hold a secret with escapes in it, which only the text shows.
         said = body + (b"" if fields is None else orjson.dumps(fields))
-        secrets = [s.encode() for s in (self._key, self._base) if s]
-        if fields is None or any(secret in said for secret in secrets):
+        host = urlsplit(self._base).hostname
+        secrets = [s.encode() for s in (self._key, self._base, host) if s]
+        private = fields is None or is_private(str(fields["message"]))
+        if fields is None or private or any(secret in said for secret in secrets):
             message = f"The model's server answered with status {status}."
             return error_reply(status, message, "upstream_error", headers)
+        fields["type"] = fields["type"] or error_type(status)
         error = {"error": fields}
         return UpstreamReply(status, headers, orjson.dumps(error), error)
 
@@ -257,10 +277,12 @@ class HttpUpstream:
                 size += len(chunk)
                 if size > self._limits.reply_bytes:
                     raise _too_large(f"a stream of more than {self._limits.reply_bytes} bytes")
+                last = False
                 for event in parser.feed(chunk):
                     yield event
-                    if event.done:
-                        return
+                    last = last or self._is_last(event)
+                if last:
+                    return
             for event in parser.close():
                 yield event
         except SseError:
@@ -276,28 +298,28 @@ class _Clock:
         started = self._loop.time()
         self.total = started + timeouts.total
         self.first_byte = min(started + timeouts.first_byte, self.total)
-        self._begun = False
+        self.begun = False
 
     def next(self) -> float:
         """Deadline of the next read."""
-        if not self._begun:
+        if not self.begun:
             return self.first_byte
         return min(self._loop.time() + self._timeouts.idle, self.total)
 
     def read(self) -> None:
         """Something has come."""
-        self._begun = True
+        self.begun = True
 
     def late(self) -> UpstreamError:
         """The error for the deadline that has passed."""
         limits = self._timeouts
         if self._loop.time() >= self.total:
             message = f"The model's server took longer than {limits.total:g} s in all."
-        elif self._begun:
+        elif self.begun:
             message = f"The model's server fell silent for {limits.idle:g} s within its answer."
         else:
             message = f"The model's server did not begin to answer within {limits.first_byte:g} s."
-        return UpstreamError("timeout", message)
+        return UpstreamError("timeout", message, begun=self.begun)
 
 
 async def _read(response: aiohttp.ClientResponse, clock: _Clock) -> bytes:
@@ -307,9 +329,11 @@ async def _read(response: aiohttp.ClientResponse, clock: _Clock) -> bytes:
             chunk = await response.content.readany()
     except TimeoutError:
         raise clock.late() from None
-    except (aiohttp.ClientError, ValueError, OSError):
+    except _FAULTS:
         raise UpstreamError(
-            "protocol", "The model's server broke off in the middle of its answer."
+            "protocol",
+            "The model's server broke off in the middle of its answer.",
+            begun=clock.begun,
         ) from None
     clock.read()
     return chunk
@@ -322,7 +346,7 @@ async def _drain(response: aiohttp.ClientResponse) -> None:
         async with asyncio.timeout(_DRAIN_SECONDS):
             while size < _DRAIN_BYTES and (chunk := await response.content.readany()):
                 size += len(chunk)
-    except (TimeoutError, aiohttp.ClientError, ValueError, OSError):
+    except (TimeoutError, *_FAULTS):
         return
 
 

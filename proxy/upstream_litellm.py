@@ -15,6 +15,7 @@ import re
 import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from copy import copy
 from typing import Any
 
 import aiohttp
@@ -23,6 +24,7 @@ import orjson
 from proxy.config import Timeouts
 from proxy.endpoints.base import Body
 from proxy.errors import UpstreamError
+from proxy.litellm_apis import APIS, Api, lost, without_mcp_gateway
 from proxy.sse import DONE, Event, encode, parse_event
 from proxy.upstream_base import (
     CHAT_PATH,
@@ -31,20 +33,6 @@ from proxy.upstream_base import (
     error_reply,
     passed_headers,
 )
-
-FORWARDED_PARAMS = frozenset(
-    {
-        "audio", "frequency_penalty", "function_call", "functions", "logit_bias", "logprobs",
-        "max_completion_tokens", "max_tokens", "messages", "min_p", "modalities", "n",
-        "parallel_tool_calls", "prediction", "presence_penalty", "prompt_cache_key", "reasoning",
-        "reasoning_effort", "repetition_penalty", "response_format", "safety_identifier", "seed",
-        "service_tier", "stop", "store", "stream_options", "temperature", "thinking",
-        "tool_choice", "tools", "top_k", "top_logprobs", "top_p", "user", "verbosity",
-        "web_search_options",
-    }
-)  # fmt: skip
-"""Fields of a request that reach litellm. A list of what is allowed, because litellm takes some
-350 parameters besides (endpoints, credentials, logging targets, mocks) and gains more every week."""
 
 ROUTER_PARAMS = frozenset(
     {"rpm", "tpm", "itpm", "otpm", "weight", "order", "max_parallel_requests", "tags", "timeout"}
@@ -139,7 +127,9 @@ class LitellmUpstream:
         parsed = reply.model_dump(exclude_none=True, mode="json")
         for choice in parsed.get("choices", ()):
             choice.setdefault("finish_reason", None)
-            choice.setdefault("message", {}).setdefault("content", None)
+            _complete_choice(choice, APIS[path].whole)
+            if path == CHAT_PATH:
+                choice["message"].setdefault("content", None)
         return UpstreamReply(200, {}, orjson.dumps(parsed), parsed)
 
     @asynccontextmanager
@@ -152,7 +142,7 @@ class LitellmUpstream:
             yield UpstreamStream(chunks.status, chunks.headers, reply=chunks)
             return
         try:
-            yield UpstreamStream(200, {}, self._events(chunks))
+            yield UpstreamStream(200, {}, self._events(chunks, APIS[path]))
         finally:
             close = getattr(chunks, "aclose", None)
             if close is not None:
@@ -163,26 +153,34 @@ class LitellmUpstream:
 
     async def _call(self, body: Body, path: str, *, stream: bool, seconds: float) -> Any:
         """litellm's response, or what stands for its exception."""
-        if path != CHAT_PATH:
-            return error_reply(404, "This model answers chat completions only.", "not_found")
+        if (api := APIS.get(path)) is None:
+            return error_reply(404, "This model does not answer this API.", "not_found")
         litellm = await asyncio.to_thread(_litellm)
         # The operator's values are defaults, as in litellm's router. What connects and pays is not
         # among the fields that clients may send.
-        given = {key: body[key] for key in body.keys() & FORWARDED_PARAMS}
+        given = {key: body[key] for key in body.keys() & api.fields}
         params = {**self._options, **{k: v for k, v in given.items() if v is not None}}
-        params |= {"model": self._model, "stream": stream, "timeout": self._timeouts.total}
+        params |= {"model": self._model, "timeout": self._timeouts.total}
+        if api.piece is not None or api.named:
+            params["stream"] = stream
+        if api.named and (fault := lost(params)) is not None:
+            return error_reply(400, fault, "unsupported_parameter")
         try:
             async with asyncio.timeout(seconds):
-                return await litellm.acompletion(**params, num_retries=0, max_retries=0)
+                call = getattr(litellm, api.function)
+                return await call(**params, num_retries=0, max_retries=0)
         except TimeoutError:
             raise UpstreamError(
-                "timeout", f"The model's server did not begin to answer within {seconds:g} s."
+                "timeout",
+                f"The model's server did not begin to answer within {seconds:g} s.",
+                begun=False,
             ) from None
         except Exception as error:
             return self._refused(error)
 
-    async def _events(self, chunks: AsyncIterator[Any]) -> AsyncIterator[Event]:
+    async def _events(self, chunks: AsyncIterator[Any], api: Api) -> AsyncIterator[Event]:
         source = aiter(chunks)
+        number = -1
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeouts.total
         while True:
@@ -202,11 +200,18 @@ class LitellmUpstream:
                     "protocol", "The model's server broke off in the middle of its answer."
                 ) from None
             body = chunk.model_dump(exclude_none=True, mode="json")
+            if api.named:
+                name = str(body.get("type", ""))
+                number += 1
+                body["sequence_number"] = number
+                yield Event(orjson.dumps(body), body, False, encode(body, name=name), name)
+                continue
             for choice in body.setdefault("choices", []):
-                choice.setdefault("delta", {})
+                _complete_choice(choice, api.piece)
                 choice.setdefault("finish_reason", None)
             yield Event(orjson.dumps(body), body, False, encode(body))
-        yield parse_event(b"[DONE]", DONE)
+        if not api.named:
+            yield parse_event(b"[DONE]", DONE)
 
     def _refused(self, error: Exception) -> UpstreamReply:
         """A reply that says what an exception of litellm says, as far as clients may know.
@@ -219,7 +224,13 @@ class LitellmUpstream:
         if not self._quiet:
             _log.warning("%s from %s (status %s)", kind, self._model, status)
         if kind == "Timeout":
-            raise UpstreamError("timeout", "The model's server did not answer in time.") from None
+            raise UpstreamError(
+                "timeout", "The model's server did not answer in time.", begun=False
+            ) from None
+        if kind == "APIConnectionError" and not _of_the_network(error):
+            # What fails while litellm puts the request into a provider's words, it calls that too.
+            message = "The request cannot be put into the words of the model's provider; check its fields."
+            return error_reply(400, message, "bad_request")
         if kind == "APIConnectionError" or _never_connected(error):
             raise UpstreamError("connect", "The model's server cannot be reached.") from None
         if not isinstance(status, int) or not 400 <= status < 600:
@@ -249,10 +260,26 @@ class LitellmUpstream:
         return said[:MAX_MESSAGE_CHARS]
 
 
+def _complete_choice(choice: dict[str, Any], part: tuple[str, Any] | None) -> None:
+    """litellm leaves out what is nothing; clients expect it."""
+    if part is not None:
+        choice.setdefault(part[0], copy(part[1]))
+
+
 def _never_connected(error: BaseException | None) -> bool:
     """Whether no connection came about; litellm calls that an internal error of some servers."""
     while error is not None:
         if isinstance(error, aiohttp.ClientConnectorError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _of_the_network(error: BaseException | None) -> bool:
+    """Whether a connection failed, or was lost, somewhere below an exception."""
+    while error is not None:
+        library = type(error).__module__.partition(".")[0]
+        if isinstance(error, OSError) or library in ("aiohttp", "httpcore", "httpx"):
             return True
         error = error.__cause__ or error.__context__
     return False
@@ -307,6 +334,7 @@ def _litellm() -> Any:
             for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
                 # Its log lines hold requests and replies.
                 logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+            without_mcp_gateway()
             _rehearse(litellm)
             _loaded.append(litellm)
     return _loaded[0]

@@ -31,6 +31,7 @@ from classifiers.types import (
 from proxy.app import create_app
 from proxy.config import Config, loads
 from proxy.ledger import Record
+from proxy.server import server_config
 
 T = TypeVar("T")
 WAIT = 10.0
@@ -280,12 +281,9 @@ def serve(config: Config, **options: Any) -> Iterator[Door]:
     # With its protocol named, accepted connections get TCP_NODELAY from asyncio.
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app, log_config=None, access_log=False, server_header=False, lifespan="on",
-            ws="none", timeout_graceful_shutdown=5,
-        )
-    )  # fmt: skip
+    server_settings = server_config(app, config)
+    server_settings.timeout_graceful_shutdown = 5
+    server = uvicorn.Server(server_settings)
     serving = asyncio.run_coroutine_threadsafe(server.serve(sockets=[sock]), loop.loop)
     try:
         while not server.started and not serving.done():
@@ -315,6 +313,7 @@ model_list:
     litellm_params: {{model: openai/gpt-4o-mini, {target}}}
 policies: [{"policy.yaml" if policy else ""}]
 {"" if "watch_policies" in more else "watch_policies: false"}
+{"" if "ledger:" in more else "ledger: {url: none}"}
 {more}
 """
     return loads(text, folder / "config.yaml")

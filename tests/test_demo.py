@@ -27,6 +27,7 @@ EXPECTED = {
     "thanks, streamed": ("answer", False),
     "order question": ("route", True),
     "order question, streamed": ("route", True),
+    "question of the FAQ": ("answer", False),
     "coding question": ("forward", True),
     "homework, streamed": ("forward", True),
     "attack": ("block", False),
@@ -41,6 +42,17 @@ EXPECTED = {
 def test_decisions(rows: list[dict[str, object]], request_title: str) -> None:
     row = next(row for row in rows if row["request"] == request_title)
     assert (row["action"], row["upstream_called"]) == EXPECTED[request_title], row
+
+
+def test_a_near_miss_of_the_faq_goes_to_a_model(rows: list[dict[str, object]]) -> None:
+    near = next(row for row in rows if row["request"] == "near to the FAQ")
+    assert near["upstream_called"]
+    asked = next(row for row in rows if row["request"] == "question of the FAQ")
+    assert (asked["rule"], str(asked["label"]).split(": ")[1]) == (
+        "common-questions",
+        "reset-password",
+    )
+    assert "shop.example/login" in str(asked["reply"])
 
 
 def test_what_was_not_forwarded_saved_money(rows: list[dict[str, object]]) -> None:

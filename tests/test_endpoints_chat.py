@@ -36,7 +36,7 @@ TEXTS = [
     (
         "unknown role",
         body({"role": "human", "content": "a b"}),
-        [("a b", "user")],
+        [("human", "user"), ("a b", "user")],
     ),
     (
         "a role that is a sentence",
@@ -384,7 +384,7 @@ def test_reply_texts_and_scrub():
         "citations": ["https://c.d"],
         "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7},
     }
-    texts = CHAT.reply_texts(reply)
+    texts = [text for text in CHAT.reply_texts(reply) if not text.derived]
     assert [text.content for text in texts] == [
         "one two", "three", "four", "f", "{}", "https://x.y", "other", "https://c.d",
     ]  # fmt: skip

@@ -186,13 +186,11 @@ async def test_large_results_take_the_room_of_many(lengths: Lengths) -> None:
     engine.close()
 
 
-async def test_a_dead_worker_leaves_nobody_waiting_and_comes_back(
-    engine: ClassifierEngine,
-) -> None:
-    with pytest.raises(EngineClosed, match="worker died of SystemExit"):
-        await engine.classify(["die"])
-    found = await engine.classify(["alive"])
-    assert found[0].predictions["lengths"][0].score == 0.05
+async def test_what_is_no_exception_is_a_failure_too(engine: ClassifierEngine) -> None:
+    """Rust's panics are none, and ``SystemExit`` is none."""
+    dead, alive = await engine.classify(["die", "alive"], ["lengths"])
+    assert dead.errors == {"lengths": "SystemExit in classifier lengths"}
+    assert alive.predictions["lengths"][0].score == 0.05
 
 
 async def test_closing_answers_those_who_wait(lengths: Lengths) -> None:

@@ -39,6 +39,7 @@ from proxy.gateway import MAX_EXPLAINING
 from proxy.local import MAX_EXPLAIN_CHARS
 from proxy.prices import Prices
 from proxy.sse import DONE, Event, encode, parse_event
+from proxy.stream_pace import Pace
 from proxy.streaming import guarded, merged
 
 GUARD = 'rules: [{name: guard, when: {guard: attack}, do: {block: "No."}}]'
@@ -153,7 +154,7 @@ def test_a_large_body_that_is_blocked_or_redacted_is_so_as_a_small_one(
 # -- time -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rules", [GUARD, f"on_error: allow\n{GUARD}"])
+@pytest.mark.parametrize("rules", [GUARD])
 def test_waiting_for_the_classifiers_ends(
     gateway: StartGateway, upstream: ScriptedUpstream, gate: Gate, rules: str
 ) -> None:
@@ -420,9 +421,7 @@ async def test_the_head_of_a_stream_waits_for_text_but_not_for_ever() -> None:
             ENDPOINTS["/v1/chat/completions"],
             allow,
             ReplyContext("id", "m", 1),
-            hold_chars=10,
-            overlap_chars=0,
-            head_seconds=head_seconds,
+            Pace(10, 0, head_seconds=head_seconds),
         )
         sent = [piece async for piece in stream]
         assert b"".join(sent) == role.raw + encode(said) + DONE

@@ -24,7 +24,7 @@ FAULTS = {
         "keys:\n- name: a\n  kee: abcdefgh\n  key: abcdefgh",
         "config.yaml:3: unknown key 'keys.0.kee'; did you mean 'key'?",
     ),
-    "litellm's other sections": ("router_settings: {}", "unknown key 'router_settings'"),
+    "litellm's other sections": ("general_settings: {}", "unknown key 'general_settings'"),
     "not yaml": ("a: [", "config.yaml:1: "),
     "not a mapping": ("- a", "must be a mapping"),
     "key twice": ("server: {}\nserver: {}", "config.yaml:2: the key 'server' is written twice"),
@@ -34,7 +34,7 @@ FAULTS = {
     "no models": ("model_list: []", "model_list: is an empty list; write at least 1"),
     "alias twice": (
         "model_list:" + "\n- {model_name: a, litellm_params: {model: x}}" * 2,
-        "model_name 'a' stands 2 times",
+        "model_name 'a' stands twice with the same",
     ),
     "our own names": (
         "model_list: [{model_name: doorman/x, litellm_params: {model: x}}]",
@@ -118,7 +118,9 @@ def test_paths_are_relative_to_the_file() -> None:
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n"])
 def test_an_empty_file_is_the_defaults(text: str) -> None:
-    assert loads(text, FILE) == defaults()
+    without = defaults()
+    expected = without.model_copy(update={"ledger": without.ledger.placed(FILE.parent)})
+    assert loads(text, FILE) == expected
 
 
 def test_defaults() -> None:

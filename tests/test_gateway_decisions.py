@@ -20,7 +20,7 @@ from gateway_kit import (
     words,
 )
 
-from proxy.pipeline import _is_document
+from proxy.replies import is_whole_document
 
 POLICY = """
 rules:
@@ -120,7 +120,7 @@ def test_an_old_greeting_does_not_answer_a_new_question(
 def test_a_greeting_with_a_picture_is_a_question(
     gateway: StartGateway, upstream: ScriptedUpstream
 ) -> None:
-    door = gateway(POLICY)
+    door = gateway("on_unscannable: allow" + POLICY)
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
     content = [{"type": "text", "text": "hello"}, picture]
     ask(door, "", messages=[{"role": "user", "content": content}])
@@ -187,7 +187,7 @@ def test_restore_in_a_stream(gateway: StartGateway, upstream: ScriptedUpstream) 
     ],
 )
 def test_a_reply_that_is_json_is_known(content: str, document: bool) -> None:
-    assert _is_document(content) is document
+    assert is_whole_document(content) is document
 
 
 def test_redaction_changes_no_other_byte(gateway: StartGateway, upstream: ScriptedUpstream) -> None:
@@ -366,3 +366,11 @@ def test_events_of_other_shapes_are_checked_too(
     text, chunks, _ = streamed(gateway(POLICY), "What is it?")
     assert "secret" not in json.dumps([c.model_dump() for c in chunks])
     assert text == "That stays here."
+
+
+def test_the_name_of_a_model_that_is_none_is_not_recorded(gateway: StartGateway) -> None:
+    door = gateway(POLICY)
+    with pytest.raises(openai.NotFoundError):
+        ask(door, "hi", model="my secret is that I am ill")
+    record = door.records.next()
+    assert (record.model, record.status) == ("?", 404)

@@ -29,6 +29,10 @@ NOT_FOR_CLIENTS = {
     "proxy.yaml_source.ConfigError": "raised before the gateway starts",
     "proxy.commands.output.CommandError": "the command line's own",
     "proxy.jsonbody._RepeatedKey": "never leaves parse()",
+    "proxy.limits.CountersAway": "the admission turns it into Unavailable",
+    "proxy.fallbacks.OutOfTime": "an UpstreamError, answered as one",
+    "proxy.ledgers.database.Away": "the ledger turns it into Unavailable",
+    "proxy.ledgers.database.Refused": "the ledger turns it into Unavailable",
     "proxy.sse.SseError": "the upstream turns it into UpstreamError",
 }
 
@@ -36,6 +40,8 @@ NOT_FOR_CLIENTS = {
 def exceptions_of_the_proxy() -> set[type[Exception]]:
     found: set[type[Exception]] = set()
     for info in pkgutil.walk_packages(proxy.__path__, "proxy."):
+        if info.name == "proxy.migrations.env":
+            continue  # it is no module: Alembic runs it
         for value in vars(importlib.import_module(info.name)).values():
             if (
                 isinstance(value, type)

@@ -113,7 +113,7 @@ def test_ordinary_requests_are_not_held(
     shared_gateway: StartGateway, upstream: ScriptedUpstream
 ) -> None:
     picture = url("data:image/png;base64,iVBORw0KGgo=")
-    sound = {"type": "input_audio", "input_audio": {"data": "YXR0YWNr", "format": "wav"}}
+    sound = {"type": "input_audio", "input_audio": {"data": "UklGRiQA/w==", "format": "wav"}}
     messages = [
         {"role": "system", "content": "Be kind."},
         parts("What is this?", "And that?"),
@@ -122,7 +122,8 @@ def test_ordinary_requests_are_not_held(
         picture,
         {"role": "user", "content": [sound]},
     ]
-    response = send(shared_gateway(POLICY), *messages, logit_bias={"1234": 1}, metadata={"a": "b"})
+    door = shared_gateway("on_unscannable: allow" + POLICY)
+    response = send(door, *messages, logit_bias={"1234": 1}, metadata={"a": "b"})
     assert response.headers["x-doorman-action"] == "forward"
     assert upstream.seen[0].json["messages"] == messages
 
@@ -235,7 +236,7 @@ def test_roles_are_those_that_there_are(
 def test_a_record_stays_small_whatever_clients_send(
     gateway: StartGateway, upstream: ScriptedUpstream, mode: str
 ) -> None:
-    door = gateway(POLICY, f"record: {{content: {mode}}}")
+    door = gateway("on_unscannable: allow" + POLICY, f"record: {{content: {mode}}}")
     deep: Any = [f"a{i}@b.co \x01" for i in range(1500)]
     for level in range(60):
         deep = {f"jane{level}" + "k" * 240: deep}
@@ -251,7 +252,7 @@ def test_a_record_stays_small_whatever_clients_send(
     assert record.unscanned[-1] == "and 150 more"
     response = send(door, model="m" * 3_000)
     assert response.status_code == 404
-    assert len(door.records.next().model) == 256
+    assert door.records.next().model == "?"
 
 
 def test_a_text_that_is_too_long_for_a_record_is_cut(
@@ -277,10 +278,10 @@ def test_names_of_fields_have_a_limit(
 def test_an_upstreams_error_is_passed_on_without_what_does_not_belong_to_it(
     shared_gateway: StartGateway, upstream: ScriptedUpstream
 ) -> None:
-    error = {"message": "m" * 5000, "type": "t", "code": 7, "param": None, "trace": "db1"}
+    error = {"message": "not so " * 1000, "type": "t", "code": 7, "param": None, "trace": "db1"}
     upstream.script = respond(400, {"error": error, "request": "db2"})
     response = send(shared_gateway(POLICY), HI)
     assert response.status_code == 400
     assert response.json() == {
-        "error": {"message": "m" * 1000, "type": "t", "param": None, "code": "7"}
+        "error": {"message": ("not so " * 1000)[:1000], "type": "t", "param": None, "code": "7"}
     }

@@ -129,6 +129,7 @@ CROWDS = {
     "lists": (b'{"a": [[], [], [], []]}', 5, True),
     "objects": (b'{"a": [{}, {"b": {}}]}', 3, True),
     "numbers in a list are none": (b'{"a": [1, 2, 3, 4, 5], "b": {}}', 3, False),
+    "commas within a string are none": (rb'{"a": "' + rb"\"," * 500 + b'"}', 3, False),
     "fields are some": (b'{"a": {"b": null, "c": true, "d": 1}}', 3, True),
 }
 
@@ -140,6 +141,13 @@ def test_a_crowd_of_strings_is_refused(raw: bytes, most: int, refused: bool) -> 
         return
     with pytest.raises(TooLarge, match=f"over {most} .*limits.max_texts"):
         parse(raw, 100, most)
+
+
+def test_a_crowd_of_numbers_is_refused() -> None:
+    """Each costs little, but a body has room for millions."""
+    assert parse(b'{"a": [' + b"1," * 150 + b"1]}", 100, 3)
+    with pytest.raises(TooLarge, match=r"over 150 values \(50 times limits\.max_texts\)"):
+        parse(b'{"a": [' + b"1," * 151 + b"1]}", 100, 3)
 
 
 JSON = st.recursive(

@@ -32,6 +32,7 @@ from gateway_kit import (
 from classifiers.types import Batch, Prediction
 from policies.schema import PolicyError
 from proxy.config import defaults
+from proxy.config_ledger import LedgerConfig
 from proxy.gateway import Gateway
 from proxy.ledger import Record
 
@@ -115,7 +116,8 @@ def test_a_bad_policy_does_not_start(tmp_path: Path, text: str) -> None:
 
 def offline(folder: Path, policy: str) -> Gateway:
     (folder / "policy.yaml").write_text("name: test\n" + policy)
-    config = defaults().model_copy(update={"policies": (folder / "policy.yaml",)})
+    changes = {"policies": (folder / "policy.yaml",), "ledger": LedgerConfig(url="none")}
+    config = defaults().model_copy(update=changes)
     return Gateway(config, classifiers=[WordClassifier("guard", {"attack": "attack"})])
 
 

@@ -10,7 +10,8 @@ import openai
 import pytest
 from gateway_kit import Door, ScriptedUpstream, StartGateway, WordClassifier
 
-from classifiers.types import MODERATION
+from classifiers.types import MODERATION, Batch, Classification, UnknownLabel
+from proxy.local import explanations
 
 KEYS = "keys: [{name: app, key: key-of-app-1}, {name: lab, key: key-of-lab-1}]"
 ASK: dict[str, Any] = {"model": "default", "messages": [{"role": "user", "content": "hi"}]}
@@ -51,6 +52,19 @@ def test_moderation_of_parts_is_one_result(shared_gateway: StartGateway) -> None
     parts: Any = [{"type": "text", "text": "fine"}, {"type": "text", "text": "kill"}]
     results = shared_gateway().client().moderations.create(input=parts).results
     assert [result.flagged for result in results] == [True]
+
+
+def test_all_categories_of_the_public_interface(shared_gateway: StartGateway) -> None:
+    client = shared_gateway().client()
+    reply = client.moderations.create(model="omni-moderation-latest", input="I will kill you")
+    assert reply.id.startswith("modr-")
+    assert reply.model == "doorman/safety@test"
+    [result] = reply.results
+    for told in (result.categories, result.category_scores, result.category_applied_input_types):
+        assert set(MODERATION) <= set(told.model_dump(by_alias=True))
+    scores = result.category_scores.model_dump(by_alias=True)
+    assert all(0.0 <= scores[label] <= 1.0 for label in MODERATION)
+    assert result.category_applied_input_types.violence == ["text"]
 
 
 def test_images_are_not_called_safe(shared_gateway: StartGateway) -> None:
@@ -205,17 +219,20 @@ def test_classifiers_cannot_be_chatted_with(shared_gateway: StartGateway) -> Non
     answer = post(shared_gateway(), "/v1/chat/completions", {**ASK, "model": "doorman/guard"})
     error = answer.json()["error"]
     assert (answer.status_code, error["code"]) == (404, "model_not_found")
-    assert "POST /v1/classify only" in error["message"]
+    assert "POST /v1/classify and /v1/decisions" in error["message"]
 
 
 PATHS = [
     ("GET", "/v1/chat/completions", 405, "method_not_allowed"),
     ("DELETE", "/v1/models", 405, "method_not_allowed"),
-    ("POST", "/v1/embeddings", 404, "unknown_url"),
+    ("GET", "/v1/completions", 405, "method_not_allowed"),
+    ("GET", "/v1/embeddings", 405, "method_not_allowed"),
+    ("GET", "/v1/decisions", 405, "method_not_allowed"),
     ("POST", "/v1/chat/completions/", 404, "unknown_url"),
-    ("POST", "/v1/files", 404, "unknown_url"),
+    ("POST", "/v1/embeddings/", 404, "unknown_url"),
+    ("POST", "/v1/engines/gpt-4o/completions", 404, "unknown_url"),
+    ("POST", "/v1/engines/gpt-4o/embeddings", 404, "unknown_url"),
     ("GET", "/docs", 404, "unknown_url"),
-    ("GET", "/openapi.json", 404, "unknown_url"),
     ("GET", "/", 404, "unknown_url"),
     ("GET", "/v1/../etc/passwd", 404, "unknown_url"),
 ]
@@ -343,3 +360,18 @@ class Broken:
 
     async def close(self) -> None:
         return
+
+
+def test_what_is_the_lack_of_evidence_is_not_explained() -> None:
+    """A head's ``out_of_scope`` may match; no token made it."""
+
+    class Outsider(WordClassifier):
+        def explain(self, text: str, label: str) -> list[Any]:
+            if label == "out_of_scope":
+                raise UnknownLabel("no token made it")
+            return []
+
+    one = Outsider("desk", {"out_of_scope": "cup", "refund": "cup"})
+    found = Classification({"desk": tuple(one.predict(Batch(["the cup"]))[0])})
+    rows = explanations("the cup", found, {"desk": one})
+    assert [row["label"] for row in rows] == ["refund"]

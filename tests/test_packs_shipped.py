@@ -17,6 +17,7 @@ from classifiers.packs import SHIPPED, SHIPPED_HEADS, SHIPPED_SPANS, read_pack
 from policies import schema
 from policies.testing import run_tests
 from proxy.config import ClassifiersConfig
+from proxy.faqs import FaqShelf
 from proxy.loading import load_classifiers
 
 ROOT = Path(__file__).parent.parent
@@ -36,7 +37,8 @@ def engine() -> Iterator[ClassifierEngine]:
 
 @pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.stem)
 def test_the_shipped_policies_pass_their_own_tests(path: Path, engine: ClassifierEngine) -> None:
-    policy = schema.bind(schema.load(path), engine.classifiers)
+    shelf = FaqShelf(engine, ClassifiersConfig())
+    policy = schema.bind(schema.load(path), engine.classifiers, shelf)
     failures = run_tests(policy, engine.classify_blocking)
     assert not failures, "\n".join(map(str, failures))
 

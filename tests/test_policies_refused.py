@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 from policies_fakes import decide, policy
 
 from classifiers.types import Text
 from policies.decision import Decision
+from policies.draft import Draft
 from policies.engine import apply_redactions
 
 RULES = """
@@ -66,3 +67,35 @@ def test_refused_messages(
         own = [r for r in decision.redactions if r.text == index]
         content = apply_redactions(text.content, own)
         assert content == ("[removed by policy]" if index in removed else text.content)
+
+
+class Counted(list[Text]):
+    """Texts that count how often somebody walks over all of them."""
+
+    walks = 0
+
+    def __iter__(self) -> Iterator[Text]:
+        self.walks += 1
+        return super().__iter__()
+
+
+@pytest.mark.parametrize("rounds", [3, 300])
+def test_a_long_conversation_is_not_walked_for_every_hit(rounds: int) -> None:
+    turns = [ATTACK, OURS] * rounds
+    texts = Counted(
+        Text(said, role, ("messages", i, "content"), "input", i, i == len(turns) - 1)
+        for i, (role, said, _) in enumerate(turns)
+    )
+    draft = Draft("input", texts, {"I can't help with that."})
+    assert all(draft.refused(i) == (i % 2 == 0) for i in range(len(texts)))
+    assert texts.walks <= 3
+
+
+def test_a_refusal_that_is_read_in_two_forms_is_one_refusal() -> None:
+    said = '{"refused": "no\\n"}'
+    texts = [
+        Text("the attack", "user", ("messages", 0, "content"), "input", 0, False),
+        Text(said, "assistant", ("messages", 1, "content"), "input", 1, False),
+        Text("no\n", "assistant", ("messages", 1, "content"), "input", 1, False, derived=True),
+    ]
+    assert Draft("input", texts, {said}).refused(0)

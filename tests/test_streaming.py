@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 import json
 import re
@@ -19,6 +20,7 @@ from proxy.endpoints import ENDPOINTS
 from proxy.endpoints.base import ReplyContext, Usage
 from proxy.errors import Unavailable, UpstreamError
 from proxy.sse import DONE, Event, Parser, encode
+from proxy.stream_pace import Pace
 from proxy.streaming import StreamReport, guarded
 
 CHAT = ENDPOINTS["/v1/chat/completions"]
@@ -81,6 +83,9 @@ class Checker:
         return decision
 
 
+PACE = {field.name for field in dataclasses.fields(Pace)}
+
+
 def each(piece: bytes) -> list[bytes]:
     """The events of a piece: what leaves together is sent together."""
     return re.findall(rb".*?(?>\r\n|\n|\r){2}|.+", piece, re.DOTALL)
@@ -92,6 +97,8 @@ def run(
     """Guard a script; returns the bytes that came out."""
     source = Source(script)
     out: list[bytes] = []
+    shape = {"hold_chars": hold_chars, "overlap_chars": overlap_chars, "tail_chars": 16}
+    shape |= {"whole_chars": 40, "hold_seconds": 60.0}
 
     async def consume():
         stream = guarded(
@@ -99,10 +106,9 @@ def run(
             CHAT,
             check or Checker(),
             context,
-            hold_chars=hold_chars,
-            overlap_chars=overlap_chars,
+            Pace(**shape | {key: options[key] for key in options if key in PACE}),
             report=report,
-            **{"tail_chars": 16, "whole_chars": 40, "hold_seconds": 60.0} | options,
+            **{key: options[key] for key in options if key not in PACE},
         )
         async for piece in stream:
             out.extend(each(piece))  # what came before an exception counts
@@ -421,11 +427,11 @@ def arrivals(script, **options):
     """Pieces as a client gets them, None where the source was still being read."""
     source = Source(script)
     seen = []
+    shape = {"hold_chars": 20, "overlap_chars": 20, "tail_chars": 4, "hold_seconds": 60.0}
 
     async def consume():
         async for piece in guarded(
-            source.__aiter__(), CHAT, options.pop("check", Checker()), CONTEXT,
-            **{"hold_chars": 20, "overlap_chars": 20, "tail_chars": 4, "hold_seconds": 60.0} | options,
+            source.__aiter__(), CHAT, options.pop("check", Checker()), CONTEXT, Pace(**shape | options)
         ):  # fmt: skip
             seen.extend((source.read, event) for event in each(piece))
 
@@ -639,8 +645,7 @@ def test_the_upstream_is_closed_before_the_cut_is_sent():
             CHAT,
             Checker(find("forbidden")),
             CONTEXT,
-            hold_chars=5,
-            overlap_chars=5,
+            Pace(5, 5),
         )
         await anext(stream)
         assert source.closed
@@ -656,9 +661,8 @@ def test_a_client_that_leaves_closes_the_upstream(how):
 
     async def consume(begun):
         stream = guarded(
-            source.__aiter__(), CHAT, Checker(), CONTEXT,
-            hold_chars=5, overlap_chars=5, tail_chars=0, report=report,
-        )  # fmt: skip
+            source.__aiter__(), CHAT, Checker(), CONTEXT, Pace(5, 5, tail_chars=0), report=report
+        )
         await anext(stream)
         begun.set()
         if how == "close":
@@ -690,9 +694,7 @@ def test_a_client_that_leaves_during_a_check_closes_the_upstream():
         await asyncio.sleep(60)
 
     async def main():
-        stream = guarded(
-            source.__aiter__(), CHAT, check, CONTEXT, hold_chars=5, overlap_chars=5, report=report
-        )
+        stream = guarded(source.__aiter__(), CHAT, check, CONTEXT, Pace(5, 5), report=report)
         task = asyncio.create_task(anext(stream))
         await asyncio.sleep(0.01)
         task.cancel()

@@ -128,7 +128,6 @@ SMUGGLED = [
     [odd(moderation={"x": "the falcon"})],
     [odd(id="the falcon")],
     [odd(model="the falcon")],
-    [b"data: [DONE]\n: falcon\n\n"],
 ]
 UNREADABLE = [
     [odd(choices={"0": {"index": 0, "delta": {"content": "falcon"}}})],
@@ -151,6 +150,13 @@ def test_nothing_leaves_a_guarded_stream_that_was_not_read(events):
     out = run(wire, Checker(block), strict=True)
     assert b"falcon" not in b"".join(out)
     assert b"falcon" in b"".join(wire)
+
+
+def test_what_stands_in_the_last_event_besides_its_end_does_not_leave():
+    wire = [*said(["ok"]), chunk({}, 0, "stop"), b"data: [DONE]\n: falcon\n\n"]
+    out = run(wire, Checker(block), strict=True)
+    assert b"falcon" not in b"".join(out)
+    assert out[-1] == DONE
 
 
 @pytest.mark.parametrize("events", UNREADABLE)

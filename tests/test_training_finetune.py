@@ -22,11 +22,12 @@ from classifiers.training import tune as tuning
 from classifiers.training.architectures import load_model, tokenizer_of
 from classifiers.training.data import Row
 from classifiers.training.features import FeatureCache
-from classifiers.training.fit import Part, Settings, fit, truth_table
+from classifiers.training.fit import Settings, fit, truth_table
 from classifiers.training.methods.base import Context, Trained
 from classifiers.training.methods.finetune import FinetuneMethod, held_out_part
 from classifiers.training.pack import Promise, Subject, write_pack
 from classifiers.training.platt import calibrate
+from classifiers.training.regress import Part
 from classifiers.training.split import folds as folds_of
 from classifiers.training.tune import TuneSettings, tune
 from classifiers.training.tune_data import MOST_PIECES, Goal, Pieces, cut

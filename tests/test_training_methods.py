@@ -12,15 +12,16 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra `tra
 
 from train_kit import TINY, rows_of, span_rows, text_of
 
+from classifiers import lexical
 from classifiers.encoder import Encoder
 from classifiers.heads import probabilities
 from classifiers.training.data import Row
 from classifiers.training.features import FeatureCache
 from classifiers.training.fit import Settings, fit, truth_table
-from classifiers.training.methods import METHODS
-from classifiers.training.methods.base import Context
+from classifiers.training.methods import METHODS, head
+from classifiers.training.methods.base import Context, Tensors
 from classifiers.training.methods.examples import PRIOR, left_out
-from classifiers.training.methods.head import STRENGTHS, HeadMethod
+from classifiers.training.methods.head import FEW_A_LABEL, STRENGTHS, HeadMethod, label_rows
 from classifiers.training.methods.spans import train_spans
 from classifiers.training.replay import remembered, thinned
 from classifiers.training.windows import make_windows
@@ -166,3 +167,40 @@ def test_held_out_finds_of_a_token_head() -> None:
     assert len(trained.held_out) == 45
     found = sum(bool(finds) for finds in trained.held_out)
     assert found > 30
+
+
+def test_of_few_rows_the_names_of_the_labels_are_rows_too() -> None:
+    told = {"garden": "plants and beds", "kitchen": " "}
+    few = [*some(FEW_A_LABEL), Row("a tip", frozenset({"travel_tip"}))]
+    rows = label_rows(few, ("garden", "kitchen", "travel_tip"), "one_of", told)
+    assert [(row.text, *row.labels) for row in rows] == [
+        ("garden", "garden"),
+        ("plants and beds", "garden"),
+        ("kitchen", "kitchen"),
+        ("travel tip", "travel_tip"),
+    ]
+    assert label_rows(some(FEW_A_LABEL + 1), LABELS, "one_of", told) == []
+    assert label_rows(some(3), LABELS, "any_of", told) == []
+
+
+def test_what_is_said_of_a_label_teaches_and_is_not_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(head, "ENCODER_SHARE", 0.0)  # the tiny encoder knows no words
+    rows, word = some(8), "hello"
+    assert not any(word in row.text for row in rows)
+    folds = np.arange(24) // 3 % 3  # each fold has rows of every label
+    given = context(tmp_path, rows, folds=folds, descriptions={"travel": word})
+    plain = HeadMethod().train(rows, LABELS, "one_of", context(tmp_path, rows, folds=folds))
+    told = HeadMethod().train(rows, LABELS, "one_of", given)
+    assert told.held_out.shape == plain.held_out.shape == (24, 3)
+    assert told.honest.shape == (24,)
+    share = [travel_share(trained.tensors["head.safetensors"], word) for trained in (plain, told)]
+    assert share[1] > share[0] + 0.1
+
+
+def travel_share(tensors: Tensors, word: str) -> float:
+    """What the n-grams of a word add to ``travel`` over the others."""
+    buckets, values = lexical.features(word)
+    logits = values @ tensors["lexical"][buckets].astype(np.float64)
+    return float(logits[2] - logits[:2].mean())

@@ -11,13 +11,14 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.responses import Response
 
 from proxy.config import ConfigError, LitellmParams, ModelEntry, Timeouts
 from proxy.endpoints import ENDPOINTS
 from proxy.endpoints.base import Usage
 from proxy.errors import UpstreamError
+from proxy.litellm_apis import FORWARDED_PARAMS
 from proxy.upstream import make_upstreams
-from proxy.upstream_litellm import FORWARDED_PARAMS
 
 KEY = "sk-ant-the-operators-own-key"
 CHAT = ENDPOINTS["/v1/chat/completions"]
@@ -264,9 +265,9 @@ async def test_a_server_that_is_not_there():
     assert "127.0.0.1" not in caught.value.message
 
 
-async def test_chat_only():
+async def test_other_apis_are_not_found():
     async with upstream_of(Anthropic()) as upstream:
-        assert (await upstream.complete(BODY, None, {}, path="embeddings")).status == 404
+        assert (await upstream.complete(BODY, None, {}, path="audio/speech")).status == 404
 
 
 async def read_all(upstream):
@@ -312,3 +313,68 @@ def test_litellm_is_not_imported_before_it_is_needed():
         "assert 'litellm' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ}, timeout=60)
+
+
+RESPONSES = ENDPOINTS["/v1/responses"]
+ASKED = {"model": "anthropic/claude-x", "input": "hi", "instructions": "Be kind."}
+
+
+async def test_a_provider_without_the_responses_api_is_bridged():
+    server = Anthropic()
+    smuggled = {
+        "api_base": "http://169.254.169.254",
+        "api_key": "sk-client",
+        "metadata": {"a": "b"},
+    }
+    async with upstream_of(server) as upstream:
+        body = {**ASKED, **smuggled, "max_output_tokens": 50}
+        reply = await upstream.complete(body, None, {}, path="responses")
+    assert RESPONSES.sound(reply.json)
+    response = Response.model_validate(reply.json)
+    assert (response.output_text, response.status) == ("Hello there", "completed")
+    assert RESPONSES.usage(reply.json) == Usage(11, 3)
+    headers, sent = server.seen[0]
+    assert headers["x-api-key"] == KEY
+    assert sent["max_tokens"] == 50
+    assert "Be kind." in json.dumps(sent["system"])
+
+
+async def test_a_bridged_stream_has_names_numbers_and_an_end():
+    server = Anthropic()
+    async with (
+        upstream_of(server) as upstream,
+        upstream.stream({**ASKED, "stream": True}, None, {}, path="responses") as stream,
+    ):
+        events = [event async for event in stream]
+    assert all(event.name == event.json["type"] for event in events)
+    assert [event.json["sequence_number"] for event in events] == list(range(len(events)))
+    assert all(RESPONSES.sound(event.json) for event in events)
+    assert RESPONSES.ends(events[-1].json)
+    pieces = [e.json["delta"] for e in events if e.name == "response.output_text.delta"]
+    assert "".join(pieces) == "Hello there"
+
+
+async def test_a_history_that_the_bridge_would_lose_is_refused():
+    server = Anthropic()
+    asked = {**ASKED, "previous_response_id": "resp_1"}
+    async with upstream_of(server) as upstream:
+        reply = await upstream.complete(asked, None, {}, path="responses")
+    assert reply.status == 400
+    assert "keeps no history" in reply.json["error"]["message"]
+    assert server.seen == []
+
+
+ILL_FORMED = {
+    "a tool without a function": {"tools": [{}]},
+    "a function without a name": {"tools": [{"type": "function", "function": {}}]},
+    "a limit that is no number": {"max_tokens": "x"},
+}
+
+
+@pytest.mark.parametrize("more", ILL_FORMED.values(), ids=ILL_FORMED)
+async def test_what_cannot_be_translated_is_the_requests_own_fault(more):
+    server = Anthropic()
+    async with upstream_of(server) as upstream:
+        reply = await upstream.complete(BODY | more, None, {})
+    assert reply.status == 400
+    assert "provider" in reply.json["error"]["message"]

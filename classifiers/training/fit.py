@@ -4,20 +4,27 @@ averaged, calibrated on folds that neither has seen.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_matrix, issparse
-from sklearn.linear_model import LogisticRegression
+from scipy.sparse import csr_matrix
 
 from classifiers import lexical
 from classifiers.training.data import FOLDS, Row, bucket, group_key
 from classifiers.training.platt import calibrate
+from classifiers.training.regress import (
+    ABSENT,
+    Part,
+    balanced,
+    binary,
+    multinomial,
+    regress,
+    side_by_side,
+    thinned,
+)
 from classifiers.training.windows import Windows, pool_max
 from classifiers.types import Kind
 
@@ -25,11 +32,10 @@ Array = npt.NDArray[np.float32]
 Wide = npt.NDArray[np.float64]
 SENTENCE_WORTH = 0.3
 """Weight of a sentence of an innocent text, beside 1 for a window of it."""
-ABSENT = -8.0
-"""Logit of a label that a fold has no row of."""
-_ONE_AT_A_TIME = threading.Lock()
-"""liblinear keeps state of its own between the steps of a fit: two at once were seen to end the process."""
-MIXES = (0.0, 0.3, 0.5, 0.7, 1.0)
+SENTENCES_READ, MANY_SENTENCES = 3, 20_000
+"""Of the sentences and pieces of innocent texts one in so many teaches, for all of them, where there are
+many: they are most of the windows then, and what they say is said by a part of them."""
+MIXES = (0.0, 0.3, 0.5, 0.7, 0.85, 1.0)
 """Shares of the encoder in the averaged logit that are tried; the rest is the n-grams'."""
 
 
@@ -39,14 +45,6 @@ class Linear:
 
     encoder: Wide
     lexical: Wide
-    bias: Wide
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One of the two models: ``weight [inputs, labels]``, ``bias [labels]``."""
-
-    weight: Wide
     bias: Wide
 
 
@@ -75,12 +73,14 @@ class Settings:
         strengths: inverse strengths (C) of the L2 penalty; of several, cross-validation takes the
             best, for each label and model on its own.
         folds: cross-fitting folds.
+        mixes: shares of the encoder in the logit; of several, cross-validation takes the best.
         negatives: at most this many negative windows train the n-grams of a label.
         threads: labels that are fitted at once; the result does not depend on it.
     """
 
     strengths: tuple[float, ...] = (10.0,)
     folds: int = FOLDS
+    mixes: tuple[float, ...] = MIXES
     negatives: int = 20_000
     iterations: int = 200
     threads: int = 2
@@ -133,7 +133,8 @@ def fit(
         by_meaning = np.concatenate([by_meaning, [windows.features @ given.weight + given.bias]])
     judged = folds >= 0
     known = np.where(judged[:, None], truth, np.int8(-1))
-    choice = _choose(by_meaning, by_spelling, windows, known, weights * judged, decision)
+    worth = weights * judged
+    choice = _choose(by_meaning, by_spelling, windows, known, worth, decision, settings.mixes)
     whole = np.ones(len(rows), dtype=bool)
     strength_of = (*settings.strengths, 0.0)
 
@@ -175,6 +176,7 @@ def _choose(
     truth: npt.NDArray[np.int8],
     weights: Wide,
     decision: Kind,
+    mixes_tried: tuple[float, ...],
 ) -> _Choice:
     """The strengths with the least held-out loss, then the mix, for each label (any of) or all (one of).
 
@@ -198,7 +200,7 @@ def _choose(
         ]
         meaning[group], spelling[group] = best
         tried = []
-        for mix in MIXES:
+        for mix in mixes_tried:
             mixed = by_meaning[best[0]] * mix + by_spelling[best[1]] * (1 - mix)
             tried.append((mix, *judged(mixed)))
         mixes[group], _, scale[group], shift[group], pooled = min(tried, key=lambda t: t[1])
@@ -258,9 +260,9 @@ def _fit_one(
     if len(np.unique(target)) == 1:
         bias = np.where(np.arange(truth.shape[1]) == target[0], 0.0, ABSENT)
         part = Part(np.zeros((windows.features.shape[1], truth.shape[1])), bias)
-        return part, _side_by_side(words)
-    model = _regress(windows.features[chosen], target, sample, strength, settings)
-    return _multinomial(model, truth.shape[1]), _side_by_side(words)
+        return part, side_by_side(words)
+    model = regress(windows.features[chosen], target, sample, strength, settings.iterations)
+    return multinomial(model, truth.shape[1]), side_by_side(words)
 
 
 def _one_against_rest(
@@ -272,7 +274,7 @@ def _one_against_rest(
 ) -> Part:
     if target.all() or not target.any():  # the other rows all lie in the fold that is held out
         return Part(np.zeros((grams.shape[1], 1)), np.full(1, -ABSENT if target.all() else ABSENT))
-    return _binary(_regress(grams, target, sample, strength, settings))
+    return binary(regress(grams, target, sample, strength, settings.iterations))
 
 
 def _fit_any(
@@ -288,7 +290,7 @@ def _fit_any(
 
     with ThreadPoolExecutor(settings.threads, "fit") as pool:
         parts = list(pool.map(of_label, truth.T))
-    return _side_by_side([part for part, _ in parts]), _side_by_side([part for _, part in parts])
+    return side_by_side([part for part, _ in parts]), side_by_side([part for _, part in parts])
 
 
 def _fit_label(
@@ -310,6 +312,10 @@ def _fit_label(
     positive = usable & (of_row[windows.owner] == 1) & in_focus
     negative = usable & ((of_row[windows.owner] == 0) | (windows.focus == -1))
     worth = np.where(windows.sentence, SENTENCE_WORTH, 1.0) * weights[windows.owner]
+    if np.count_nonzero(windows.sentence) > MANY_SENTENCES:
+        innocent = windows.sentence & (of_row[windows.owner] == 0)
+        negative &= ~innocent | (np.arange(len(innocent)) % SENTENCES_READ == 0)
+        worth = np.where(innocent, SENTENCES_READ * worth, worth)
     # Which window of a long positive text carries the label is not known: first all of them,
     # each with its share; then the one that the first model finds most certain, and any other
     # it is sure of (multiple-instance learning, Andrews et al. 2002).
@@ -317,9 +323,11 @@ def _fit_label(
     share = np.where(positive, 1.0 / np.maximum(per_row, 1)[windows.owner], 1.0)
     if (per_row > 1).any():
         chosen = np.flatnonzero(positive | negative)
-        sample = _balanced(positive[chosen], (share * worth)[chosen])
-        part = _binary(
-            _regress(windows.features[chosen], positive[chosen], sample, strength, settings)
+        sample = balanced(positive[chosen], (share * worth)[chosen])
+        part = binary(
+            regress(
+                windows.features[chosen], positive[chosen], sample, strength, settings.iterations
+            )
         )
         score = windows.features @ part.weight[:, 0] + part.bias[0]
         best = np.full(len(of_row), -np.inf)
@@ -327,18 +335,18 @@ def _fit_label(
         positive &= (score >= best[windows.owner]) | (score > 0)
         share = np.where(positive & (score < best[windows.owner]), 0.5, 1.0)
     chosen = np.flatnonzero(positive | negative)
-    sample = _balanced(positive[chosen], (share * worth)[chosen])
+    sample = balanced(positive[chosen], (share * worth)[chosen])
     target = positive[chosen]
     if not target.any():
         return (
             Part(np.zeros((windows.features.shape[1], 1)), np.full(1, ABSENT)),
             Part(np.zeros((lexical.BUCKETS, 1)), np.full(1, ABSENT)),
         )
-    model = _regress(windows.features[chosen], target, sample, strength, settings)
-    keep = _thinned(target, settings.negatives)
+    model = regress(windows.features[chosen], target, sample, strength, settings.iterations)
+    keep = thinned(target, settings.negatives)
     grams = windows.grams[chosen[keep]]
-    words = _regress(grams, target[keep], sample[keep], strength, settings)
-    return _binary(model), _binary(words)
+    words = regress(grams, target[keep], sample[keep], strength, settings.iterations)
+    return binary(model), binary(words)
 
 
 def _always(windows: Windows) -> tuple[Part, Part]:
@@ -346,52 +354,3 @@ def _always(windows: Windows) -> tuple[Part, Part]:
     bias = np.full(1, -ABSENT)
     meaning = Part(np.zeros((windows.features.shape[1], 1)), bias)
     return meaning, Part(np.zeros((lexical.BUCKETS, 1)), bias)
-
-
-def _regress(
-    matrix: Any, target: npt.NDArray[Any], sample: Wide, c: float, settings: Settings
-) -> LogisticRegression:
-    if issparse(matrix) and target.max() == 1:
-        # Trust-region Newton: on n-grams ten times as fast as L-BFGS to the same weights.
-        model = LogisticRegression(C=c, tol=1e-3, solver="liblinear", intercept_scaling=10.0)
-        with _ONE_AT_A_TIME:
-            model.fit(matrix, target.astype(int), sample_weight=sample / sample.mean())
-        return model
-    model = LogisticRegression(C=c, tol=1e-4, max_iter=settings.iterations)
-    model.fit(matrix, target.astype(int), sample_weight=sample / sample.mean())
-    return model
-
-
-def _binary(model: LogisticRegression) -> Part:
-    return Part(model.coef_.T, model.intercept_)
-
-
-def _multinomial(model: LogisticRegression, labels: int) -> Part:
-    """Weights for every label; scikit-learn gives one column for two labels, none for absent ones."""
-    weight = np.zeros((model.coef_.shape[1], labels))
-    bias = np.full(labels, ABSENT)
-    if len(model.classes_) == 2:
-        weight[:, model.classes_] = np.hstack([-model.coef_.T, model.coef_.T]) / 2
-        bias[model.classes_] = np.concatenate([-model.intercept_, model.intercept_]) / 2
-    else:
-        weight[:, model.classes_] = model.coef_.T
-        bias[model.classes_] = model.intercept_
-    return Part(weight, bias)
-
-
-def _balanced(target: npt.NDArray[np.bool_], weights: Wide) -> Wide:
-    counts = np.maximum(np.bincount(target.astype(int), minlength=2), 1)
-    sample: Wide = weights * np.sqrt(len(target) / counts)[target.astype(int)]
-    return sample
-
-
-def _thinned(target: npt.NDArray[np.bool_], negatives: int) -> npt.NDArray[np.int64]:
-    """Indexes of all positives and of at most so many negatives, seeded."""
-    spare = np.random.default_rng(0).permutation(np.flatnonzero(~target))[:negatives]
-    return np.sort(np.concatenate((np.flatnonzero(target), spare)))
-
-
-def _side_by_side(parts: Sequence[Part]) -> Part:
-    return Part(
-        np.hstack([part.weight for part in parts]), np.concatenate([part.bias for part in parts])
-    )

@@ -220,6 +220,7 @@ class _Line:
             options.threads,
             task.seed,
             options.say,
+            {name: label.description or "" for name, label in task.labels.items()},
         )
         trained = method.train(self.train, self.labels, task.kind, context)
         options.say("choosing the thresholds")

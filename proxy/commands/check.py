@@ -56,6 +56,7 @@ def run(options: argparse.Namespace) -> int:
     from policies import schema
     from policies.engine import evaluate
     from policies.policy import ROLES
+    from proxy.faqs import FaqShelf
     from proxy.loading import load_classifiers
 
     if options.role not in ROLES:
@@ -70,11 +71,14 @@ def run(options: argparse.Namespace) -> int:
         engine = ClassifierEngine(load_classifiers(config.classifiers))
     try:
         with faults():
-            bound = [schema.bind(policy, engine.classifiers) for policy in policies]
-        found = engine.classify_blocking([content])[0]
+            shelf = FaqShelf(engine, config.classifiers)
+            bound = [schema.bind(policy, engine.classifiers, shelf) for policy in policies]
+        own = (rule.faq.info for policy in bound for rule in policy.rules if rule.faq)
+        asked = {**engine.classifiers, **{info.name: info for info in own}}
+        found = engine.classify_blocking([content], list(asked))[0]
         text = Text(content, options.role, ("messages", 0, "content"), stage, turn=0)
         decision = evaluate(bound, stage, [text], [found])
-        value = _describe(content, found, engine, decision)
+        value = _describe(content, found, asked, decision)
     finally:
         engine.close()
     value["policies"] = [policy.id for policy in bound]
@@ -84,14 +88,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _describe(
-    content: str, found: Classification, engine: Any, decision: Decision
+    content: str, found: Classification, known: Mapping[str, Any], decision: Decision
 ) -> dict[str, Any]:
     from proxy.local import explanations, predictions
 
     return {
-        "predictions": predictions(found, engine.classifiers),
+        "predictions": predictions(found, known),
         "errors": dict(found.errors),
-        "explanations": explanations(content, found, engine.classifiers, _used(asdict(decision))),
+        "explanations": explanations(content, found, known, _used(asdict(decision))),
     }
 
 

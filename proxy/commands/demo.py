@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 START_SECONDS = 60
 ROOMY, PIPE_WIDTH = 170, 180
 """Columns of a terminal from which the replies are shown too, and the width of a pipe."""
-POLICIES = ("front-line.yaml", "support-desk.yaml")
+POLICIES = ("front-line.yaml", "support-desk.yaml", "help-desk.yaml")
 Message = dict[str, Any]
 
 
@@ -49,6 +50,8 @@ CONVERSATIONS: tuple[Conversation, ...] = (
     _user("thanks, streamed", "thanks a lot, that was all", stream=True),
     _user("order question", "Where is my package? It should have been delivered on Monday."),
     _user("order question, streamed", "How can I send back my new shoes?", stream=True),
+    _user("question of the FAQ", "How can I reset my password?"),
+    _user("near to the FAQ", "How can I reset the password of my router at home?"),
     _user("coding question", "How do I kill a Python process that hangs?"),
     _user("homework, streamed", "Explain in two sentences how photosynthesis works.", stream=True),
     _user(
@@ -134,7 +137,10 @@ def run(options: argparse.Namespace) -> int:
     console = Console(stderr=options.json, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     console.print("Starting the gateway: classifiers are loaded, policies are tested ...")
     started = time.perf_counter()
-    with _serving(_config(options.port), ledger) as base_url:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _serving(_config(options.port, Path(folder)), ledger) as base_url,
+    ):
         console.print(f"Ready in {time.perf_counter() - started:.1f} s on {base_url}\n")
         rows = list(_converse(base_url, ledger))
         _show(options, console, rows)
@@ -147,7 +153,8 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _config(port: int) -> Config:
+def _config(port: int, folder: Path) -> Config:
+    """The defaults with the demo's policies and a ledger for the time of it."""
     from proxy.config import SHIPPED_POLICY, defaults
 
     if not 0 <= port <= 65535:
@@ -157,6 +164,7 @@ def _config(port: int) -> Config:
         update={
             "server": config.server.model_copy(update={"port": port}),
             "policies": tuple(Path(SHIPPED_POLICY).parent / name for name in POLICIES),
+            "ledger": config.ledger.placed(folder),
         }
     )
 
@@ -167,14 +175,13 @@ def _serving(config: Config, ledger: Collected) -> Iterator[str]:
     import uvicorn
 
     from proxy.app import create_app
+    from proxy.server import server_config
 
     with faults():
         app = create_app(config, ledger=ledger)
         app.state.gateway.load()
     server = uvicorn.Server(
-        uvicorn.Config(
-            app, host=config.server.host, port=config.server.port, log_config=None, access_log=False
-        )
+        server_config(app, config, host=config.server.host, port=config.server.port)
     )
     thread = threading.Thread(target=server.run, name="gateway", daemon=True)
     thread.start()

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,7 +55,7 @@ def emit(options: argparse.Namespace, value: Any, render: Callable[[Console], No
     render(Console(highlight=False))
 
 
-def read_config(path: Path | None, *, secrets: bool = True) -> Config:
+def read_config(path: Path | None, *, secrets: bool | Literal["ledger"] = True) -> Config:
     """The config file, or the built-in defaults; see :func:`proxy.config.loads` for ``secrets``."""
     from proxy import config
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from classifiers.engine import ClassifierEngine
+    from policies.answers import OpenFaq
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Exit status 0 if all files are good, 1 if one has faults or failing tests."""
     from classifiers.engine import ClassifierEngine
+    from proxy.faqs import FaqShelf
     from proxy.loading import load_classifiers
 
     config = read_config(options.config, secrets=False)
@@ -39,7 +41,9 @@ def run(options: argparse.Namespace) -> int:
         engine = ClassifierEngine(load_classifiers(config.classifiers))
     try:
         test = options.what == "test"
-        results = [_examine(path, engine, aliases, test=test) for path in options.files]
+        shelf = FaqShelf(engine, config.classifiers)
+        with faults():
+            results = [_examine(path, engine, shelf, aliases, test=test) for path in options.files]
     finally:
         engine.close()
     good = not any(result["faults"] or result["failures"] for result in results)
@@ -48,7 +52,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _examine(
-    path: Path, engine: ClassifierEngine, aliases: Collection[str] | None, *, test: bool
+    path: Path,
+    engine: ClassifierEngine,
+    open_faq: OpenFaq,
+    aliases: Collection[str] | None,
+    *,
+    test: bool,
 ) -> dict[str, Any]:
     from policies import schema, testing
     from proxy.policy_store import unknown_routes
@@ -63,7 +72,7 @@ def _examine(
         "failures": [],
     }
     try:
-        bound = schema.bind(schema.load(path), engine.classifiers)
+        bound = schema.bind(schema.load(path), engine.classifiers, open_faq)
     except schema.PolicyError as error:
         result["faults"] = str(error).splitlines()
         return result

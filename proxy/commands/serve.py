@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
-import math
 import os
 import signal
 import socket
@@ -43,31 +42,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Serve. Everything that can be wrong with config and policies is said before the port opens."""
     one_blas_thread()
-    import uvicorn
-
     from proxy.app import create_app
+    from proxy.keystore import any_stored
+    from proxy.server import server_config
 
     config = _with_options(read_config(options.config), options)
     with faults():
-        config.check_exposure()
+        config.check_exposure(any_stored)
     with _bound(config.server.host, config.server.port) as sock, _logs():
+        config = _with_room(config)
         with faults():
             app = create_app(config)
             app.state.gateway.load()
-        server = _announcing(
-            uvicorn.Config(
-                app,
-                loop="uvloop" if sys.platform != "win32" else "asyncio",
-                http="httptools",
-                ws="none",
-                lifespan="on",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=math.ceil(config.server.drain_seconds),
-            ),
-            sock,
-        )
+        loop = "uvloop" if sys.platform != "win32" else "asyncio"
+        server = _announcing(server_config(app, config, loop=loop), sock)
         # uvicorn raises the signal that stopped it once more when all is done; being stopped is
         # no failure, so it finds nothing to do then.
         for stopping in (signal.SIGINT, signal.SIGTERM):
@@ -119,6 +107,23 @@ def _with_options(config: Config, options: argparse.Namespace) -> Config:
     if options.port is not None and not 0 <= options.port <= 65535:
         raise CommandError(f"--port {options.port} is no port; use 0 to 65535")
     return config.model_copy(update={"server": config.server.model_copy(update=changes)})
+
+
+def _with_room(config: Config) -> Config:
+    """As many connections as the system has files for; fewer than configured are said."""
+    from proxy.server import allow_open_files
+
+    wanted = config.limits.max_connections
+    room = allow_open_files(wanted)
+    if room >= wanted:
+        return config
+    log.warning(
+        "limits.max_connections is %d, but open files are enough for %d; raise `ulimit -n`",
+        wanted,
+        room,
+    )
+    limits = config.limits.model_copy(update={"max_connections": room})
+    return config.model_copy(update={"limits": limits})
 
 
 @contextlib.contextmanager

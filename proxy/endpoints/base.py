@@ -9,10 +9,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from classifiers.types import Text
 from policies.decision import Reply
+from proxy.endpoints import leaves
+from proxy.errors import Answer
 from proxy.sse import encode
 
 Body = dict[str, Any]
@@ -32,6 +34,12 @@ class Delta:
             it must be escaped.
         whole: the string is complete in itself and may come again with every event (citations):
             it is not joined with its neighbours, and equal ones are checked once.
+        repeats: the string is what its channel holds by now, said once more. It becomes what has
+            become of the channel; where it is not the same, it counts as ``whole``.
+        name: the text stands nowhere as a string of its own (the name of a field): it is checked,
+            and nothing can be put in its place.
+        flow: texts of one flow are read one after the other, so that what one begins the next may
+            end; None for what stands by itself.
     """
 
     channel: tuple[Hashable, ...]
@@ -40,6 +48,9 @@ class Delta:
     role: str = "assistant"
     json: bool = False
     whole: bool = False
+    repeats: bool = False
+    name: bool = False
+    flow: Hashable = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +59,13 @@ class Usage:
 
     prompt_tokens: int
     completion_tokens: int
+
+
+class Progress(Protocol):
+    """What has left of a stream, for APIs whose end depends on it: open items, numbered events."""
+
+    def note(self, event: Body) -> None:
+        """An event leaves, in the form it leaves in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +78,8 @@ class ReplyContext:
         created: unix time in seconds.
         choices: how many choices the client asked for (``n``).
         include_usage: the client asked for a usage chunk at the end of its stream.
+        written: the upstream has written an answer, and this one stands in its place.
+        progress: what the client has seen of the stream, see :meth:`Endpoint.progress`.
     """
 
     id: str
@@ -67,6 +87,8 @@ class ReplyContext:
     created: int
     choices: int = 1
     include_usage: bool = False
+    written: bool = False
+    progress: Progress | None = None
 
 
 class Endpoint(ABC):
@@ -76,6 +98,23 @@ class Endpoint(ABC):
     path: ClassVar[str]
     operation: ClassVar[str]
     """OpenTelemetry ``gen_ai.operation.name``."""
+    id_prefix: ClassVar[str] = "chatcmpl-"
+    """How the identifier of a reply made here begins."""
+    prompt_field: ClassVar[str] = "messages"
+    """The field of the body that a block with ``as: error`` names."""
+    speaks: ClassVar[bool] = True
+    """Whether a reply is text. Where it is none, no policy's words can stand in its place: ``answer``
+    rules do not fire, and every block is an error."""
+
+    ends_itself: ClassVar[bool] = False
+    """A stream's last event is one of the API's own (:meth:`ends`); ``[DONE]`` ends nothing."""
+    repeats: ClassVar[bool] = False
+    """Events of a stream say texts again as a whole (:attr:`Delta.repeats`)."""
+
+    @property
+    def upstream_path(self) -> str:
+        """Where an upstream has the same API, below its base URL."""
+        return self.path.removeprefix("/v1/")
 
     @abstractmethod
     def validate(self, body: Body) -> None:
@@ -86,16 +125,29 @@ class Endpoint(ABC):
         """Every text of the request that a model could read, each with its address."""
 
     @abstractmethod
+    def unread(self, body: Body) -> list[Address]:
+        """Addresses of parts that hold no text we can read: images, audio, files."""
+
     def unscanned(self, body: Body) -> list[str]:
-        """Addresses (dotted) of parts that hold no text we can read: images, audio, files."""
+        """:meth:`unread` for records: dotted, ``?`` in place of names that the API does not know."""
+        return [".".join(map(str, leaves.shown(at))) for at in self.unread(body)]
 
     @abstractmethod
     def reply_texts(self, reply: Body) -> list[Text]:
         """Every text of a complete upstream reply (stage ``output``)."""
 
+    def reply_unscanned(self, reply: Body) -> list[str]:
+        """Addresses (dotted) of parts of a reply or an event that no classifier can read."""
+        found = leaves.generated(reply)
+        return [".".join(map(str, ("reply", *leaves.shown(where)))) for where in found]
+
     @abstractmethod
     def deltas(self, event: Body) -> list[Delta]:
         """Every string of one stream event that reaches the user."""
+
+    def names(self, event: Body) -> list[Delta]:
+        """The names of fields in a stream event that no API knows, whole and as ``name``."""
+        return []
 
     @abstractmethod
     def finished(self, event: Body) -> Sequence[Hashable]:
@@ -134,7 +186,14 @@ class Endpoint(ABC):
             usage: what the upstream counted, if it came that far.
         """
 
-    def error_events(self, message: str, *, code: str, type: str = "server_error") -> list[bytes]:
+    def error_events(
+        self,
+        message: str,
+        *,
+        code: str,
+        type: str = "server_error",
+        progress: Progress | None = None,
+    ) -> list[bytes]:
         """Events that tell the client of a failure inside a stream.
 
         The openai SDK raises ``APIError`` when it sees ``error`` in an event; there is no ``[DONE]``
@@ -142,6 +201,27 @@ class Endpoint(ABC):
         """
         error = {"message": message, "type": type, "param": None, "code": code}
         return [encode({"error": error})]
+
+    def resumed(self, body: Body) -> Mapping[str, str | None]:
+        """Top-level fields that refer to a reply made here, which no upstream knows, and what goes
+        up in their place; None for nothing."""
+        return {}
+
+    def within(self, body: Body) -> Endpoint:
+        """The endpoint as it reads the reply to one request, ``body`` as it goes up."""
+        return self
+
+    def progress(self) -> Progress | None:
+        """A new record of what leaves of a stream, for APIs that need one to end it."""
+        return None
+
+    def ends(self, event: Body) -> bool:
+        """Whether a stream is complete with this event, see ``ends_itself``."""
+        return False
+
+    def event_name(self, event: Body, given: str) -> str:
+        """The name of an event that is written anew; one that says more than its type is dropped."""
+        return given if given == event.get("type") else ""
 
     def opened(self, event: Body) -> Sequence[Hashable]:
         """Choices whose role this event states."""
@@ -155,6 +235,10 @@ class Endpoint(ABC):
         """Whether a stream event is the upstream's report of an error."""
         return bool(event.get("error"))
 
+    def late(self, event: Body, finished: Collection[Hashable]) -> bool:
+        """Whether a stream event goes on with a choice that is finished, or finishes it again."""
+        return False
+
     def is_json(self, address: Address) -> bool:
         """Whether the string at an address of a reply is JSON source (arguments of a tool call)."""
         return False
@@ -165,6 +249,14 @@ class Endpoint(ABC):
         Whoever replaces a string of a reply calls this with its address: the log probabilities
         of a choice, for instance, repeat its text token by token.
         """
+
+    def counted(self, earlier: Usage | None, later: Usage | None) -> Usage | None:
+        """The tokens of a stream, from those known so far and those of its next event."""
+        return later or earlier
+
+    def shaped(self, answer: Answer, request_id: str) -> Answer:
+        """An error in the shape that clients of this API know, from OpenAI's."""
+        return answer
 
     def sound(self, body: Body) -> bool:
         """Whether a reply or an event has a shape in which all of its text is found."""

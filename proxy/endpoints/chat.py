@@ -11,6 +11,7 @@ from classifiers.types import Text
 from policies.decision import Reply
 from proxy.endpoints import chat_request, derived, leaves
 from proxy.endpoints.base import Address, Body, Delta, Endpoint, ReplyContext, Usage
+from proxy.endpoints.reply_keys import REPLY_KEYS
 from proxy.sse import DONE, encode
 
 _REPEATED = frozenset(
@@ -21,8 +22,9 @@ _REPEATED = frozenset(
 )  # fmt: skip
 """Top-level fields that come again with every event of a stream."""
 
-_NAMES = frozenset({"id", "object", "created", "model"})
-"""Top-level fields that name a reply. A value of the usual form holds no text."""
+_NAMES = frozenset({"id", "object", "created", "model", "obfuscation"})
+"""Top-level fields that name a reply, or pad its events with random characters. A value of the usual
+form holds no text."""
 
 _NAME = re.compile(r"[!-~]{0,128}")
 
@@ -43,14 +45,18 @@ class Chat(Endpoint):
     def texts(self, body: Body) -> list[Text]:
         return chat_request.texts(body)
 
-    def unscanned(self, body: Body) -> list[str]:
-        messages = body.get("messages")
-        found = leaves.unreadable(messages, ("messages",))
-        return [".".join(map(str, leaves.shown(at))) for at in found]
+    def unread(self, body: Body) -> list[Address]:
+        return list(leaves.unreadable(body))
 
     def reply_texts(self, reply: Body) -> list[Text]:
         found = [Text(text, "assistant", at, "output") for at, text in _reply_strings(reply)]
-        return [*found, *(made for text in found for made in derived.decoded(text))]
+        made = [text for own in found for text in derived.decoded(own)]
+        made += (Text(t, "assistant", at, "output", derived=True) for at, t in _reply_names(reply))
+        for position in range(len(_choices(reply))):
+            said = [text for text in found if text.address[1:2] == (position,) and _is_said(text)]
+            if len(said) > 1:
+                made += derived.joined(said)
+        return [*found, *made]
 
     def deltas(self, event: Body) -> list[Delta]:
         return [
@@ -59,10 +65,15 @@ class Chat(Endpoint):
                 text,
                 at,
                 json=self.is_json(at),
-                whole=channel[0] in _REPEATED,
+                whole=channel[0] in _REPEATED or channel[-1] in leaves.PROTOCOL_KEYS,
+                flow=channel[0] if _is_content(channel[1:]) else None,
             )
             for at, text in _reply_strings(event)
         ]
+
+    def names(self, event: Body) -> list[Delta]:
+        found = _reply_names(event)
+        return [Delta(("name",), text, at, whole=True, name=True) for at, text in found]
 
     def finished(self, event: Body) -> Sequence[Hashable]:
         return [
@@ -95,6 +106,14 @@ class Chat(Endpoint):
         # Embedding-like replies count no completion.
         counted = 0 if completion is None else _count(completion)
         return None if prompt is None or counted is None else Usage(prompt, counted)
+
+    def late(self, event: Body, finished: Collection[Hashable]) -> bool:
+        return any(
+            choice.get("finish_reason") is not None
+            or next(leaves.texts(choice.get("delta")), None) is not None
+            for position, choice in enumerate(_choices(event))
+            if _index(choice, position) in finished
+        )
 
     def is_json(self, address: Address) -> bool:
         return address[-1:] == ("arguments",)
@@ -181,8 +200,34 @@ def _reply_strings(reply: Body) -> Iterator[tuple[Address, str]]:
     """
     for position, choice in enumerate(_choices(reply)):
         yield from leaves.texts(leaves.without(choice, ("logprobs",)), ("choices", position))
-    named = [key for key in _NAMES if _NAME.fullmatch(str(reply.get(key, "")))]
+    given = ((key, reply.get(key)) for key in _NAMES)
+    named = [key for key, it in given if isinstance(it, str) and _NAME.fullmatch(it)]
+    # In a request a model's name is no text; in a reply it is what the server chose to write.
+    model = reply.get("model")
+    if isinstance(model, str) and "model" not in named:
+        yield ("model",), model
+        named.append("model")
     yield from leaves.texts(leaves.without(reply, ("choices", *named)))
+
+
+def _reply_names(reply: Body) -> Iterator[tuple[Address, str]]:
+    """The keys of a reply that no API knows, and what encoded data in it decodes to."""
+    rest = leaves.names(leaves.without(reply, ("choices",)))
+    for position, choice in enumerate(_choices(reply)):
+        found = leaves.names(leaves.without(choice, ("logprobs",)), ("choices", position))
+        yield from ((at, name) for at, name in found if at[-1] not in REPLY_KEYS)
+    yield from ((at, name) for at, name in rest if at[-1] not in REPLY_KEYS)
+
+
+def _is_said(text: Text) -> bool:
+    return text.address[2:3] == ("message",) and _is_content(text.address[3:])
+
+
+def _is_content(place: Sequence[Hashable]) -> bool:
+    """Whether a place in a message is of what the reader sees: its content, in parts or not, or
+    the refusal beside it."""
+    names = [key for key in place if isinstance(key, str)]
+    return names in (["content"], ["content", "text"], ["content", "refusal"], ["refusal"])
 
 
 def _choices(reply: Body) -> list[Body]:

@@ -9,9 +9,9 @@ from typing import Any
 
 from classifiers.types import Text
 from policies.turns import newest_turn
-from proxy.endpoints import derived, leaves
+from proxy.endpoints import derived, leaves, prompts
 from proxy.endpoints.base import Address, Body
-from proxy.errors import InvalidRequest, NotFound
+from proxy.errors import InvalidRequest
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 
@@ -39,7 +39,6 @@ _LISTS = ("tools", "functions", "modalities")
 _OBJECTS = ("stream_options", "metadata", "response_format", "prediction", "audio", "logit_bias")
 _KINDS = {dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
 MAX_CHOICES = 128
-MAX_KEY_CHARS = 256
 _NAME = re.compile(r"[^\s<|\\/>]{1,64}")
 """What OpenAI's API takes as the name of a speaker."""
 
@@ -51,17 +50,7 @@ def validate(body: Body) -> None:
         InvalidRequest: in the words that OpenAI's API uses.
         NotFound: the model is one of the gateway's classifiers.
     """
-    if not isinstance(body.get("model"), str) or not body["model"]:
-        raise InvalidRequest(
-            "You must provide a model parameter.", "model", "missing_required_parameter"
-        )
-    if body["model"].startswith("doorman/"):
-        raise NotFound(
-            "Models below doorman/ are classifiers; they answer POST /v1/classify only. For a chat "
-            "use another one of GET /v1/models.",
-            "model",
-            "model_not_found",
-        )
+    prompts.validate_model(body, "a chat")
     for name in _BOOLEANS:
         _expect(body.get(name), bool, name)
     for name in _OBJECTS:
@@ -74,11 +63,7 @@ def validate(body: Body) -> None:
         _expect(options.get("include_usage"), bool, "stream_options.include_usage")
     _validate_n(body.get("n"))
     _validate_messages(body)
-    if leaves.longest_key(body) > MAX_KEY_CHARS:
-        raise InvalidRequest(
-            f"The name of a field is longer than {MAX_KEY_CHARS} characters; shorten it.",
-            code="string_above_max_length",
-        )
+    prompts.validate_names(body)
 
 
 def texts(body: Body) -> list[Text]:
@@ -95,7 +80,7 @@ def texts(body: Body) -> list[Text]:
             own = Text("", FIELD_ROLES.get(name, "user"), (name,), turn=-1, last_turn=False)
             found.extend(_below(value, own))
             if name not in leaves.KNOWN_KEYS:
-                found.append(replace(own, content=name, derived=True))
+                found += (replace(own, content=it, derived=True) for it in leaves.spelled(name))
     return found
 
 
@@ -133,8 +118,10 @@ def _is_part(text: Text) -> bool:
 
 
 def _is_name(address: Address, string: str) -> bool:
-    """Whether a string is the name of who speaks: classified, but no part of what was said, so it
-    does not make a question of a greeting."""
+    """Whether a string is the name of who speaks, or an odd word of protocol: classified, but no
+    part of what was said, so it does not make a question of a greeting."""
+    if address[-1] in leaves.PROTOCOL_KEYS:
+        return _NAME.fullmatch(string) is not None
     return len(address) == 3 and address[2] == "name" and _NAME.fullmatch(string) is not None
 
 

@@ -7,16 +7,28 @@ of, as their pieces say.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
 from classifiers.types import Piece, Text
 from policies.json_source import is_document, strings
-from proxy.endpoints import leaves
+from policies.refused import refused_turns
+from proxy.endpoints import media, words
 
 PART_KEYS = frozenset({"text", "input_text", "output_text", "refusal", "content"})
 """Keys of the strings that a model reads as the content of a message."""
+
+PROSE_KEYS = PART_KEYS | {"prompt", "suffix", "input", "instructions", "system", "thinking"}
+"""Keys of what is written in sentences; a name there is a word among others."""
+
+_SAID_KEYS = PART_KEYS | {"input", "output"}
+
+_MOST_MESSAGES = 3
+"""How many messages before the newest turn are joined with it."""
+
+_MOST_BEFORE = 400
+"""How many of their characters."""
 
 BORDER_CHARS = 200
 """How far a joined text reaches to either side of a border: longer parts are checked as they are,
@@ -48,14 +60,46 @@ def joined(texts: Sequence[Text]) -> Iterator[Text]:
     yield from _run(texts[-1], contents, run)
 
 
+def across_turns(texts: Sequence[Text], refusals: Collection[str]) -> Iterator[Text]:
+    """The last messages of one speaker as one text: what is said bit by bit is read as a whole.
+
+    The newest turn is joined with what the same speaker (users, or tools) said in the messages
+    before it, whatever stands between. A few hundred characters, because all of it is new to the
+    classifiers with every turn. Where messages before were refused there is a second text without
+    them: they may be taken out of the request (see ``policies.actions.Block``).
+
+    Args:
+        texts: all texts of the request.
+        refusals: the words of the policies' refusals.
+    """
+    said = [text for text in texts if _is_said(text)]
+    if not said:
+        return
+    last = max(said, key=lambda text: text.turn)
+    speakers = ("user",) if last.role == "user" else ("tool", "function")
+    said = [text for text in said if text.role in speakers]
+    newest = {text.turn for text in said if text.last_turn} or {last.turn}
+    before = [text for text in said if text.turn < min(newest)]
+    after = [text for text in said if text.turn in newest]
+    yield from _bridged(before, after)
+    refused = refused_turns(texts, {text.turn for text in before}, refusals)
+    latest = sorted({text.turn for text in before})[-_MOST_MESSAGES:]
+    if not refused.isdisjoint(latest):
+        yield from _bridged([text for text in before if text.turn not in refused], after)
+
+
 def decoded(text: Text) -> Iterator[Text]:
-    """The strings of a text that is JSON source and has escapes in it, one a line."""
+    """What a text means that is no sentence: the strings of JSON source with escapes in it, one a
+    line; a data URL decoded; a name such as that of a tool with its words apart."""
     if "\\" in text.content and is_document(text.content):
         found = [item for item in strings(text.content) if item[2]]
         pieces = [Piece(0, len(s), text.address, at, until) for at, until, s in found]
         if found:
             yield _made(text, [string for _, _, string in found], pieces, "\n")
-    elif (meant := leaves.decoded(text.content)) is not None:
+    elif (meant := media.decoded(text.content)) is not None or (
+        media.last_name(text.address) not in PROSE_KEYS
+        and (meant := words.words(text.content)) is not None
+    ):
         whole = Piece(0, len(meant), text.address, 0, len(text.content))
         # No part of an encoded text can be replaced, so that a find anywhere takes all of it.
         yield replace(text, content=meant, derived=True, pieces=(whole,))
@@ -67,6 +111,42 @@ def _run(like: Text, contents: Sequence[str], pieces: Sequence[Piece]) -> Iterat
     yield _made(like, contents, pieces, "")
     if not all(a[-1:].isspace() or b[:1].isspace() for a, b in pairwise(contents)):
         yield _made(like, contents, pieces, "\n")
+
+
+def _bridged(before: Sequence[Text], after: Sequence[Text]) -> Iterator[Text]:
+    """The end of what was said before and the beginning of what is said now."""
+    turns = sorted({text.turn for text in before})[-_MOST_MESSAGES:]
+    if not turns:
+        return
+    run: list[Piece] = []
+    contents: list[str] = []
+    left = _MOST_BEFORE
+    for text in reversed([text for text in before if text.turn in turns]):
+        size = len(text.content)
+        at = size - min(size, BORDER_CHARS, left)
+        run.insert(0, Piece(0, size - at, text.address, at, size))
+        contents.insert(0, text.content[at:])
+        left -= size - at
+        if at or left <= 0:
+            break
+    left = BORDER_CHARS
+    for text in after:
+        until = min(len(text.content), left)
+        run.append(Piece(0, until, text.address, 0, until))
+        contents.append(text.content[:until])
+        left -= until
+        if left <= 0:
+            break
+    yield from (replace(text, across=True) for text in _run(after[0], contents, run))
+
+
+def _is_said(text: Text) -> bool:
+    return (
+        not text.derived
+        and text.turn >= 0
+        and text.role in ("user", "tool", "function")
+        and media.last_name(text.address) in _SAID_KEYS
+    )
 
 
 def _made(like: Text, contents: Sequence[str], pieces: Sequence[Piece], between: str) -> Text:

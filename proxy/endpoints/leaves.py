@@ -7,64 +7,45 @@ something else, so a field that an API gains tomorrow is classified today.
 from __future__ import annotations
 
 import re
-from base64 import b64decode
 from collections.abc import Collection, Iterator
-from typing import Any
-from urllib.parse import unquote
+from typing import TYPE_CHECKING, Any
 
-from proxy.endpoints.base import Address
+from proxy.endpoints import media, words
+
+if TYPE_CHECKING:
+    from proxy.endpoints.base import Address
 
 PROTOCOL_KEYS = frozenset(
     {
-        "$ref", "$schema", "created", "detail", "effort", "encrypted_content", "file_id",
-        "finish_reason", "format", "generation_id", "id", "media_type", "mime_type", "modalities",
-        "mode", "model", "native_finish_reason", "obfuscation", "object", "prompt_cache_retention",
-        "provider", "reasoning_effort", "role", "search_context_size", "service_tier",
-        "signature", "status", "system_fingerprint", "tool_call_id", "tool_choice", "ttl", "type",
-        "verbosity", "voice",
+        "$ref", "$schema", "call_id", "created", "detail", "effort", "encrypted_content",
+        "encoding_format", "file_id", "finish_reason", "format", "generation_id", "id", "item_id",
+        "media_type", "mime_type", "modalities", "mode", "model", "native_finish_reason",
+        "obfuscation", "object", "previous_response_id", "prompt_cache_retention", "provider",
+        "reasoning_effort", "response_id", "role", "search_context_size", "service_tier",
+        "signature", "status", "stop_reason", "system_fingerprint", "tool_call_id", "tool_choice",
+        "tool_use_id", "ttl", "type", "verbosity", "voice",
     }
 )  # fmt: skip
-"""Keys of names, identifiers and signatures. Their value counts as such only if it looks like one
-and is as short as one."""
+"""Keys of the protocol. Their value is no text if it is one of the API's own words
+(``words.VALUES``) or an identifier without a word in it; everything else is read."""
 
-ID_KEYS = frozenset({"id", "tool_call_id"})
-"""Those that a client makes up. One of letters alone is a word and is read as one."""
-
-BLOB_KEYS = frozenset({"encrypted_content", "signature"})
-"""Those that only the provider can read: base64 of any length."""
-
-MEDIA_KEYS = frozenset(
+ID_KEYS = frozenset(
     {
-        "url",
-        "data",
-        "file_data",
-        "b64_json",
-        "image_url",
-        "audio_url",
-        "video_url",
-        "image",
-        "audio",
+        "call_id", "encrypted_content", "file_id", "generation_id", "id", "item_id", "obfuscation",
+        "previous_response_id", "response_id", "signature", "system_fingerprint", "tool_call_id",
+        "tool_use_id",
     }
-)
-"""Keys of images, audio and files."""
-
-BASE64_KEYS = {
-    "data": frozenset({"input_audio", "audio", "source", "inline_data"}),
-    "file_data": frozenset({"file", "input_file"}),
-    "b64_json": frozenset({"data", "images", "image"}),
-}
-"""Keys of plain base64, and below which keys: elsewhere they are the client's own, and text."""
-
-REFERENCE_KEYS = frozenset({"file_id"})
-"""Keys of things that are stored at the provider and cannot be read here."""
+)  # fmt: skip
+"""Those of identifiers: random letters and numbers."""
 
 KNOWN_KEYS = (
     PROTOCOL_KEYS
-    | MEDIA_KEYS
+    | media.MEDIA_KEYS
+    | media.REFERENCE_KEYS
     | frozenset(
         {
             # the request
-            "messages", "frequency_penalty", "logit_bias", "logprobs", "max_completion_tokens",
+            "messages", "suffix", "frequency_penalty", "logit_bias", "logprobs", "max_completion_tokens",
             "max_tokens", "metadata", "min_p", "moderation", "n", "parallel_tool_calls",
             "prediction", "presence_penalty", "prompt_cache_key", "reasoning", "repetition_penalty",
             "response_format", "safety_identifier", "seed", "stop", "store", "stream",
@@ -83,6 +64,28 @@ KNOWN_KEYS = (
             "json_schema", "maxItems", "maxLength", "maximum", "minItems", "minLength", "minimum",
             "multipleOf", "not", "nullable", "oneOf", "parameters", "pattern", "prefixItems",
             "properties", "schema", "strict", "title", "uniqueItems",
+            # Anthropic's messages and their blocks
+            "allowed_callers", "allowed_domains", "blocked_domains", "caller", "citation",
+            "cited_text", "container", "content_block", "context", "context_management",
+            "defer_loading", "document_index", "document_title", "eager_input_streaming",
+            "encrypted_index", "encrypted_stdout", "end_block_index", "end_char_index",
+            "end_page_number", "error_code", "file_type", "input_examples", "input_schema",
+            "is_error", "is_file_update", "lines", "max_content_tokens", "max_uses",
+            "new_lines", "new_start", "num_lines", "old_lines", "old_start", "output_config",
+            "output_format", "page_age", "partial_json", "retrieved_at", "return_code",
+            "search_result_index", "server_name", "skill_id", "skills", "source",
+            "start_block_index", "start_char_index", "start_line", "start_page_number", "stderr",
+            "stdout", "stop_sequence", "stop_sequences", "system", "tool_id", "total_lines",
+            "user_id",
+            # the responses API
+            "acknowledged_safety_checks", "action", "actions", "annotation", "approval_request_id",
+            "approve", "attributes", "background", "code", "command", "commands", "container_id",
+            "conversation", "created_at", "diff", "environment", "error", "exit_code", "filters",
+            "include", "instructions", "keys", "max_num_results", "max_output_length",
+            "max_output_tokens", "max_tool_calls", "operation", "outcome", "outputs", "path",
+            "pending_safety_checks", "prompt", "queries", "query", "ranking_options", "reason",
+            "require_approval", "result", "results", "server_description", "server_label",
+            "server_url", "sources", "timeout_ms", "truncation", "variables", "working_directory",
             # replies
             "choices", "citations", "delta", "message", "url_citation", "usage",
         }
@@ -91,23 +94,14 @@ KNOWN_KEYS = (
 """Keys that APIs give a meaning to. Every other key is the sender's own word: it is read as text,
 and it stands in no record."""
 
+decoded = media.decoded
+
 _MOST_STEPS = 16
 _NODES = (str, dict, list)
 """What a walk goes on into; a list of a million numbers costs no memory."""
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_.:/+=$#-]{0,64}")
-_ID = re.compile(r"(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{1,64}|[A-Za-z]{1,3}")
-_DATA_URL = re.compile(
-    r"data:(?:(?:image|audio|video|font|model)/[\w.+-]{1,64}"
-    r"|application/(?:pdf|octet-stream|zip|msword|vnd\.[\w.+-]{1,80}))"
-    r"(?:;(?:charset|codecs)=[\w.-]{1,32})*;base64,[A-Za-z0-9+/_-]*={0,2}",
-    re.ASCII,
-)
-"""Data that is no text. ``data:text/plain`` is text, however it is encoded."""
-_BASE64 = re.compile(r"(?:[A-Za-z0-9+/_-]{4})*(?:[A-Za-z0-9+/_-]{2}==|[A-Za-z0-9+/_-]{3}=)?")
 _SMALL_NUMBER = re.compile(r"[0-9]{1,7}")
-_ENCODED_URL = re.compile(r"data:[^,]*?(?P<base64>;base64)?,", re.IGNORECASE)
-_WEB = re.compile(r"https?://\S+", re.IGNORECASE)
 
 
 def strings(value: Any, address: Address = ()) -> Iterator[tuple[Address, str]]:
@@ -134,8 +128,20 @@ def strings(value: Any, address: Address = ()) -> Iterator[tuple[Address, str]]:
 def texts(value: Any, address: Address = ()) -> Iterator[tuple[Address, str]]:
     """Every non-empty string below a value that a model or a user could read."""
     for where, string in strings(value, address):
-        if string and not _is_protocol(where, string) and not _is_media(where, string):
+        if string and not is_protocol(where, string) and not media.is_media(where, string):
             yield where, string
+
+
+def is_protocol(address: Address, string: str) -> bool:
+    """Whether a string says nothing but what the API has words for."""
+    key = media.last_name(address)
+    if key not in PROTOCOL_KEYS:
+        return False
+    if media.is_signature(address, string):
+        return True
+    if key in ID_KEYS and words.opaque(string):
+        return True
+    return string in words.VALUES or address == ("model",)
 
 
 def unreadable(value: Any, address: Address = ()) -> Iterator[Address]:
@@ -145,12 +151,17 @@ def unreadable(value: Any, address: Address = ()) -> Iterator[Address]:
     characters can.
     """
     for where, string in strings(value, address):
-        key = _key(where)
-        if (
-            _is_media(where, string)
-            or (key in MEDIA_KEYS and _WEB.fullmatch(string))
-            or key in REFERENCE_KEYS
-        ):
+        if string and media.unread(where, string):
+            yield where
+
+
+def generated(reply: Any) -> Iterator[Address]:
+    """Addresses of what a reply holds that no classifier can read: audio, images, links to them.
+
+    A citation is a link and no more, and encrypted reasoning is not for the client's eyes.
+    """
+    for where, string in strings(reply):
+        if string and media.generated(where, string):
             yield where
 
 
@@ -176,25 +187,35 @@ def odd_keys(value: Any, address: Address = ()) -> Iterator[Address]:
 
 
 def names(value: Any, address: Address = ()) -> Iterator[tuple[Address, str]]:
-    """Every key below a value that the API does not know: whoever chose it could write in it.
+    """Every text below a value that stands nowhere as a string of its own.
 
-    Numbers as short as those of tokens (``logit_bias``) say nothing.
+    That is every key that the API does not know, for whoever chose it could write in it, once more
+    with its words apart where it has several; and what encoded data decodes to, such as a text file
+    sent as base64. Numbers as short as those of tokens (``logit_bias``) say nothing.
     """
     stack: list[tuple[Address, Any]] = [(address, value)]
     while stack:
         address, value = stack.pop()
-        if isinstance(value, dict):
+        if isinstance(value, str):
+            if media.is_media(address, value):
+                yield from ((address, text) for text in media.held(value))
+        elif isinstance(value, dict):
             for key, item in value.items():
                 if key and key not in KNOWN_KEYS and not _SMALL_NUMBER.fullmatch(key):
-                    yield (*address, key), key
-                if isinstance(item, dict | list):
+                    yield from (((*address, key), form) for form in spelled(key))
+                if isinstance(item, _NODES):
                     stack.append(((*address, key), item))
         elif isinstance(value, list):
             stack.extend(
-                ((*address, i), item)
-                for i, item in enumerate(value)
-                if isinstance(item, dict | list)
+                ((*address, i), item) for i, item in enumerate(value) if isinstance(item, _NODES)
             )
+
+
+def spelled(name: str) -> Iterator[str]:
+    """A name as it is, and with its words apart."""
+    yield name
+    if (apart := words.words(name)) is not None:
+        yield apart
 
 
 def longest_key(value: Any) -> int:
@@ -216,49 +237,6 @@ def shown(address: Address) -> list[str | int]:
     return known if len(known) <= _MOST_STEPS else [*known[:_MOST_STEPS], "..."]
 
 
-def decoded(value: str) -> str | None:
-    """The text of a data URL that holds some in a code; None for anything else."""
-    found = _ENCODED_URL.match(value)
-    if found is None:
-        return None
-    source = value[found.end() :]
-    try:
-        if found["base64"]:
-            meant = source.replace("-", "+").replace("_", "/") + "=" * (-len(source) % 4)
-            return b64decode(meant).decode() or None
-        return unquote(source) if "%" in source else None
-    except ValueError:
-        return None
-
-
 def without(body: dict[str, Any], keys: Collection[str]) -> dict[str, Any]:
     """A body without some of its keys, not copied below."""
     return {key: item for key, item in body.items() if key not in keys}
-
-
-def _key(address: Address) -> str:
-    """The last name in an address; elements of a list go by the name of the list."""
-    return next((part for part in reversed(address) if isinstance(part, str)), "")
-
-
-def _is_protocol(address: Address, string: str) -> bool:
-    key = _key(address)
-    if key in BLOB_KEYS:
-        return _BASE64.fullmatch(string) is not None
-    if key in ID_KEYS:
-        return _ID.fullmatch(string) is not None
-    return key in PROTOCOL_KEYS and _IDENTIFIER.fullmatch(string) is not None
-
-
-def _is_media(address: Address, string: str) -> bool:
-    key = _key(address)
-    if key not in MEDIA_KEYS:
-        return False
-    if string.startswith("data:"):
-        return _DATA_URL.fullmatch(string) is not None
-    around = [part for part in address if isinstance(part, str)]
-    return (
-        len(around) > 1
-        and around[-2] in BASE64_KEYS.get(key, ())
-        and _BASE64.fullmatch(string) is not None
-    )

@@ -37,6 +37,7 @@ class Context:
         threads: cores to use.
         seed: of everything that is drawn.
         say: told, in a few words, what is being done.
+        descriptions: label -> what the task says of it.
     """
 
     encoder: Encoder
@@ -48,6 +49,7 @@ class Context:
     threads: int = 2
     seed: int = 0
     say: Callable[[str], None] = silent
+    descriptions: Mapping[str, str] = field(default_factory=dict)
 
 
 MAX_CALIBRATION_ROWS = 12_000

@@ -22,9 +22,10 @@ import numpy.typing as npt
 from classifiers.encoder import Encoder
 from classifiers.training.data import Row
 from classifiers.training.features import FeatureCache
-from classifiers.training.fit import Part, Settings, fit, truth_table
+from classifiers.training.fit import Settings, fit, truth_table
 from classifiers.training.methods.base import Context, Trained
 from classifiers.training.methods.head import head_tensors
+from classifiers.training.regress import Part
 from classifiers.training.replay import replay_of
 from classifiers.training.windows import make_windows
 from classifiers.training.workplace import EXTRA
@@ -99,7 +100,7 @@ class FinetuneMethod:
         )
         return Trained(
             kind="head",
-            tensors={"head.safetensors": head_tensors(fitted)},
+            tensors={"head.safetensors": head_tensors(fitted.head)},
             manifest={
                 "encoder_share": dict(zip(labels, fitted.mix, strict=True)),
                 "strengths": {

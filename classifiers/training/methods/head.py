@@ -1,22 +1,36 @@
-"""The method `head`: linear models over cached features, the default. Needs no torch."""
+"""The method `head`: linear models over cached features, the default. Needs no torch.
+
+Where the rows are few, what a label is called is a row of its own, and the encoder's lower layers
+count for less: on Banking77 with ten rows a label this gained 1.3 to 1.7 points (four samples).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from classifiers.training.data import Row
-from classifiers.training.fit import Fitted, Settings, fit, truth_table
+from classifiers.training.fit import Linear, Settings, fit, truth_table
 from classifiers.training.methods.base import Context, Tensors, Trained
 from classifiers.training.replay import replay_of
-from classifiers.training.windows import make_windows
+from classifiers.training.windows import Windows, make_windows
 from classifiers.types import Kind
 
 STRENGTHS = (1.0, 10.0, 100.0)
 FEW = 12_000
 """Rows up to which the strength is chosen by cross-validation; with more it matters less than it costs."""
+FEW_A_LABEL = 15
+"""Rows a label (of half of the labels) up to which their names and descriptions are rows too."""
+LOWER_LAYERS = 0.5
+"""What the features of the layers below the last are multiplied by where the rows are so few."""
+ENCODER_SHARE = 0.85
+"""The encoder's share of the logit there: cross-validation takes rows away from the n-grams, of which
+they have few, and left them out where they helped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,30 +49,80 @@ class HeadMethod:
     ) -> Trained:
         """See :meth:`classifiers.training.methods.base.Method.train`."""
         context.say(f"reading {len(rows):,} texts")
-        windows = make_windows(rows, context.encoder, context.cache, context.pooling)
+        hints = label_rows(rows, labels, decision, context.descriptions)
+        every = [*rows, *hints]
+        windows = make_windows(every, context.encoder, context.cache, context.pooling)
+        scale = _layer_scale(context.encoder.width, windows.features.shape[1], few=bool(hints))
+        scaled = replace(windows, features=windows.features * scale)
         context.say("fitting")
         strengths = self.strengths or (STRENGTHS if len(rows) <= FEW else (10.0,))
         settings = Settings(strengths=strengths, threads=context.threads)
-        fitted = fit(rows, labels, decision, windows, settings, context.folds)
+        if hints:
+            settings = replace(settings, mixes=(ENCODER_SHARE,))
+        # Names always train, and nothing is judged by them.
+        folds = np.concatenate([context.folds, np.full(len(hints), -1)])
+        fitted = fit(every, labels, decision, scaled, settings, folds)
+        head = replace(fitted.head, encoder=fitted.head.encoder * scale[:, None])
+        own = _without(windows, len(rows))
         return Trained(
             kind="head",
-            tensors={"head.safetensors": head_tensors(fitted)},
+            tensors={"head.safetensors": head_tensors(head)},
             manifest={
                 "encoder_share": dict(zip(labels, fitted.mix, strict=True)),
                 "strengths": {
                     label: list(pair) for label, pair in zip(labels, fitted.strength, strict=True)
                 },
             },
-            held_out=fitted.held_out,
+            held_out=fitted.held_out[: len(rows)],
             honest=np.ones(len(rows), dtype=bool),
-            replay=replay_of(windows, truth_table(rows, labels), rows, fitted.head),
+            replay=replay_of(own, truth_table(rows, labels), rows, head),
         )
 
 
-def head_tensors(fitted: Fitted) -> Tensors:
+def label_rows(
+    rows: Sequence[Row], labels: Sequence[str], decision: Kind, descriptions: Mapping[str, str]
+) -> list[Row]:
+    """What the labels are called, and what is said of them, as rows; none where there are rows enough.
+
+    Args:
+        descriptions: label -> what it means, where something is said.
+    """
+    counts = Counter(label for row in rows for label in row.labels)
+    middle = sorted(counts[label] for label in labels)[len(labels) // 2]
+    if decision != "one_of" or middle > FEW_A_LABEL:
+        return []
+    found: list[Row] = []
+    for label in filter(counts.get, labels):  # without any row it is refused
+        name = " ".join(re.sub(r"[\W_]+", " ", label).split())
+        said = [text for text in (name, descriptions.get(label, "").strip()) if text]
+        found += [Row(text, frozenset({label}), source="labels") for text in dict.fromkeys(said)]
+    return found
+
+
+def _layer_scale(width: int, features: int, *, few: bool) -> npt.NDArray[np.float32]:
+    """What each of the encoder's features is multiplied by; the last layer's stand first."""
+    scale = np.ones(features, dtype=np.float32)
+    if few:
+        scale[width:] = LOWER_LAYERS
+    return scale
+
+
+def _without(windows: Windows, rows: int) -> Windows:
+    """The windows of the first so many rows."""
+    kept = np.flatnonzero(windows.owner < rows)
+    return Windows(
+        windows.features[kept],
+        windows.grams[kept],
+        windows.owner[kept],
+        windows.focus[kept],
+        windows.sentence[kept],
+    )
+
+
+def head_tensors(head: Linear) -> Tensors:
     """The weights as a pack holds them."""
     return {
-        "encoder": fitted.head.encoder.astype(np.float32),
-        "lexical": fitted.head.lexical.astype(np.float16),
-        "bias": fitted.head.bias.astype(np.float32),
+        "encoder": head.encoder.astype(np.float32),
+        "lexical": head.lexical.astype(np.float16),
+        "bias": head.bias.astype(np.float32),
     }

@@ -60,7 +60,7 @@ RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
         Recipe(
-            "safety", MODERATION, "any_of", "max", safety_rows, 0.002, 0.5,
+            "safety", MODERATION, "any_of", "max", safety_rows, 0.002, 0.6,
             "Harmful content and harmful requests, by the category names of the public moderation interface.",
             _SHARED,
         ),

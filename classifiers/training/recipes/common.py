@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from classifiers.training.data import ROWS, Row, Split, bucket, group_key, read_jsonl
+from classifiers.training.recipes.composed import PERSONAS, SERVICE, SKELETONS, composed_rows
 
 BENIGN = (
     "awesome_chatgpt_prompts",
@@ -69,6 +70,23 @@ DOCUMENTS = "ours, documents"
 INJECTED = "ours, attacks in documents"
 MIXED = "ours, beside innocent text"
 TRANSCRIPTS = "ours, transcripts"
+COMPOSED = (SERVICE, PERSONAS, SKELETONS)
+GAPS = (" ", "\n", "\n\n")
+MARKS = (
+    ", ",
+    "; ",
+    " - ",
+    " | ",
+    "\t",
+    ",",
+    " / ",
+    " ... ",
+    " \u2022 ",
+    " \U0001f642 ",
+    " and ",
+    " => ",
+)
+"""What stands between texts that are joined: mostly ends of sentences, at times something that is none."""
 _INVENTED = re.compile(r"\.example\b")
 _ENDINGS = (".com", ".com", ".com", ".net", ".org", ".io", ".co", ".shop", ".info", ".example")
 
@@ -100,12 +118,13 @@ def benign_rows(data: Path) -> list[Row]:
     source = "injection/llmail_benign_emails"
     rows += public(data, source, lambda r: row_of(r, NONE, source, benign=True))
     rows += [row_of(r, NONE, "ours", benign=r["kind"] != "alarming_word") for r in ours("benign")]
+    rows += composed_rows()
     rows += long_documents(rows) + transcripts(rows)
     return rows
 
 
-def long_documents(rows: Iterable[Row], count: int = 700, seed: int = 7) -> list[Row]:
-    """Ordinary texts joined to documents of 800 to 8,000 characters, each within one split.
+def long_documents(rows: Iterable[Row], count: int = 900, seed: int = 7) -> list[Row]:
+    """Ordinary texts joined to documents of 300 to 8,000 characters, each within one split.
 
     Heads that never saw long innocent text in training flag nearly every document.
     """
@@ -118,12 +137,13 @@ def long_documents(rows: Iterable[Row], count: int = 700, seed: int = 7) -> list
             if row.split == split and row.benign:
                 shelves.setdefault(bucket(group_key(row.text)), []).append(row.text)
         for _ in range(count if split == "train" else count // 5):
-            length = chooser.choice((800, 1500, 3000, 8000))
+            length = chooser.choice((300, 800, 1500, 3000, 8000))
             shelf = chooser.choice(sorted(shelves))
+            gap = "\n\n" if chooser.random() < 0.6 else chooser.choice(MARKS)
             parts: list[str] = []
             while sum(map(len, parts)) < length:
                 parts.append(chooser.choice(shelves[shelf]))
-            text = "\n\n".join(parts)[:length]
+            text = gap.join(parts)[:length]
             group = group_key(parts[0])
             documents.append(
                 Row(text, NONE, source=DOCUMENTS, split=split, benign=True, group=group)
@@ -193,7 +213,7 @@ def beside_innocent(
         for _ in range(number):
             hit = chooser.choice(short)
             before, after = chooser.choice([(1, 0), (0, 1), (1, 1), (2, 0), (0, 2)])
-            gap = chooser.choice((" ", "\n", "\n\n"))
+            gap = chooser.choice(GAPS if chooser.random() < 0.6 else MARKS)
             head = "".join(chooser.choice(hosts).strip() + gap for _ in range(before))
             tail = "".join(gap + chooser.choice(hosts).strip() for _ in range(after))
             made.append(

@@ -11,6 +11,7 @@ from classifiers.training.data import Row, group_key, without_duplicates
 from classifiers.training.recipes.common import (
     DOCUMENTS,
     INJECTED,
+    MARKS,
     NONE,
     TRANSCRIPTS,
     benign_rows,
@@ -73,7 +74,7 @@ def jailbreak_rows(data: Path) -> list[Row]:
     rows += [replace(row, weight=WEIGHTS.get(row.source, row.weight)) for row in benign]
     shown = ("ours", "injection/deepset_prompt_injections", "injection/garak_giskard")
     attacks = [row for row in rows if row.labels and row.source in shown]
-    rows += beside_innocent(attacks, [row for row in benign if row.source != DOCUMENTS], 900)
+    rows += beside_innocent(attacks, [row for row in benign if row.source != DOCUMENTS], 1200)
     requests = [row for row in rows if row.source == "ours" and not row.labels]
     hosts = [row for row in [*benign, *requests] if 200 < len(row.text) < 6000]
     rows += injected_documents(rows, hosts, hidden=frozenset(hidden))
@@ -88,11 +89,11 @@ def jailbreak_rows(data: Path) -> list[Row]:
 def injected_documents(
     attacks: Iterable[Row],
     documents: Iterable[Row],
-    count: int = 1200,
+    count: int = 1600,
     seed: int = 11,
     hidden: frozenset[str] = frozenset(),
 ) -> list[Row]:
-    """Innocent documents with a short attack put between two of their sentences.
+    """Innocent documents with a short attack put between two of their sentences, or of their words.
 
     Args:
         hidden: attacks that were written for documents; they are drawn four times as often.
@@ -114,9 +115,11 @@ def injected_documents(
         hosts = [row.text for row in documents if row.split == split]
         for _ in range(count if split == "train" else count // 5):
             attack, host = chooser.choice(strings), chooser.choice(hosts)
-            breaks = [i + 1 for i, c in enumerate(host) if c in ".\n!?"] or [len(host)]
+            ends = ".\n!?" if chooser.random() < 0.6 else " ,;"
+            gap = " " if ends[0] == "." else chooser.choice((" ", *MARKS))
+            breaks = [i + 1 for i, c in enumerate(host) if c in ends] or [len(host)]
             place = chooser.choice([0, *breaks, len(host)])
-            before, after = host[:place].rstrip() + " ", " " + host[place:].lstrip()
+            before, after = host[:place].rstrip() + gap, gap + host[place:].lstrip()
             text = before + attack + after
             focus = (len(before), len(before) + len(attack))
             made.append(Row(text, hit, None, INJECTED, split, 0.7, focus, group=group_key(attack)))

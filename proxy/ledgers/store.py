@@ -1,0 +1,157 @@
+"""What the gateway writes: batches of rows with their totals, and what retention deletes."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from sqlalchemy import Connection, case, delete, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from proxy.ledgers.database import Away, Place, faults
+from proxy.ledgers.lines import Line, line_to
+from proxy.ledgers.rows import SUMS, Row, totals
+from proxy.ledgers.slots import MOST, Slots, slots_of
+from proxy.ledgers.tables import daily, decisions, marks
+
+T = TypeVar("T")
+
+FIXED = ("decision_id", "instance", "time", "day", "key", "model", "endpoint")
+"""Columns that the end of a request does not change."""
+PRUNED = "pruned"
+
+
+class Store:
+    """One connection that writes. Its methods take turns.
+
+    All of them raise :class:`Away` where the database cannot be used, and open the connection anew
+    the next time.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._turn = asyncio.Lock()
+        self._line: Line = line_to(place)
+        self._slots: Slots = slots_of(place)
+        self.instance = 0
+        insert = postgresql.insert if place.file is None else sqlite.insert
+        new = insert(decisions)
+        changes = {c.name: new.excluded[c.name] for c in decisions.c if c.name not in FIXED}
+        # What has ended stays as it is, whatever is tried again.
+        self._upsert = new.on_conflict_do_update(
+            index_elements=["decision_id"], set_=changes, where=decisions.c.state != "done"
+        )
+        add = insert(daily)
+        sums = {name: daily.c[name] + add.excluded[name] for name in ("count", *SUMS)}
+        self._add = add.on_conflict_do_update(
+            index_elements=["day", "policy", "model", "action"], set_=sums
+        )
+        mark, newest = insert(marks), marks.c.value
+        self._mark = mark.on_conflict_do_update(
+            index_elements=["name"],
+            set_={"value": case((mark.excluded.value > newest, mark.excluded.value), else_=newest)},
+        )
+
+    async def start(self) -> int:
+        """Connect, and mark what dead gateways have left open. Returns how many that were."""
+        return await self._do(self._interrupt)
+
+    async def write(self, rows: Sequence[Row], *, again: bool = False) -> None:
+        """Commit rows and what they add to the totals, all or none.
+
+        Args:
+            rows: one per decision.
+            again: some may be in the database already, because a commit failed half-way.
+
+        Raises:
+            Away: nothing is known to be written.
+            Refused: nothing is written, and one of the rows will never be taken.
+        """
+        await self._do(lambda connection: self._write(connection, rows, again))
+
+    async def prune(self, until: float, most: int) -> int:
+        """Delete up to ``most`` of the oldest decisions that ended before a time.
+
+        Returns how many were deleted. The totals stay.
+        """
+        return await self._do(lambda connection: self._prune(connection, until, most))
+
+    async def close(self) -> None:
+        """Close the connection, and let go of the instance's number."""
+        async with self._turn:
+            self._slots.close()
+            await self._line.close()
+
+    async def _do(self, work: Callable[[Connection], T]) -> T:
+        """Do something in one transaction."""
+
+        def turn(connection: Connection, fresh: bool) -> T:
+            if fresh:
+                self.instance = self._slot(connection)
+            return work(connection)
+
+        async with self._turn:
+            file = self._place.file
+            if file is not None and not file.is_file():
+                raise Away(f"{file.name} is missing")  # an empty one would be made, without tables
+            async with faults():
+                return await self._line.do(turn)
+
+    def _write(self, connection: Connection, rows: Sequence[Row], again: bool) -> None:
+        if again:
+            rows = self._unwritten(connection, rows)
+        if not rows:
+            return
+        connection.execute(self._upsert, [{**row, "instance": self.instance} for row in rows])
+        if sums := totals(rows):
+            connection.execute(self._add, sums)
+
+    @staticmethod
+    def _unwritten(connection: Connection, rows: Sequence[Row]) -> list[Row]:
+        """Without the rows that have ended in the database: their sums are added already."""
+        ids = [row["decision_id"] for row in rows]
+        ended = select(decisions.c.decision_id).where(
+            decisions.c.decision_id.in_(ids), decisions.c.state == "done"
+        )
+        known = set(connection.execute(ended).scalars())
+        return [row for row in rows if row["decision_id"] not in known]
+
+    def _prune(self, connection: Connection, until: float, most: int) -> int:
+        old = (
+            select(decisions.c.decision_id)
+            .where(decisions.c.time < until, decisions.c.state != "open")
+            .order_by(decisions.c.time)
+            .limit(most)
+        )
+        gone = delete(decisions).where(decisions.c.decision_id.in_(old))
+        times = list(connection.execute(gone.returning(decisions.c.time)).scalars())
+        if times:
+            connection.execute(self._mark, {"name": PRUNED, "value": max(times)})
+        return len(times)
+
+    def _slot(self, connection: Connection) -> int:
+        first = self.instance or 1  # after a lost connection, the same again if it is free
+        for number in itertools.chain([first], range(1, MOST)):
+            if self._slots.take(connection, number):
+                return number
+        raise Away(f"{MOST} gateways share this ledger")
+
+    def _interrupt(self, connection: Connection) -> int:
+        """Rows left open by a dead instance will never be ended by it."""
+        opened = select(decisions.c.instance).where(decisions.c.state == "open").distinct()
+        dead = []
+        for number in connection.execute(opened).scalars().all():
+            if number == self.instance:
+                dead.append(number)
+            elif self._slots.take(connection, number):
+                self._slots.drop(connection, number)
+                dead.append(number)
+        mark = (
+            update(decisions)
+            .where(decisions.c.state == "open", decisions.c.instance.in_(dead))
+            .values(state="interrupted")
+        )
+        count: int = connection.execute(mark).rowcount
+        return count

@@ -1,0 +1,1 @@
+"""One module per migration, each naming the one before it."""
