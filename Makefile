@@ -32,7 +32,7 @@ serve: $(VENV)/.serve ## Start the gateway on 127.0.0.1:8080 (PORT=8081; CONFIG=
 	$(BIN)/doorman serve $(if $(CONFIG),--config $(CONFIG)) $(if $(SERVE_PORT),--port $(SERVE_PORT))
 
 test: $(VENV)/.dev ## Run the tests
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 3
 
 check: $(VENV)/.dev ## Format, lint, types, layers, generated docs
 	$(BIN)/ruff format --check .

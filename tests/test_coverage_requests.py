@@ -22,7 +22,7 @@ def test_every_endpoint_has_a_shape() -> None:
 
 
 @pytest.mark.parametrize("path", ENDPOINTS)
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(rng=st.randoms(use_true_random=False))
 def test_every_word_that_is_forwarded_is_read(path: str, rng: Random) -> None:
     body, marked = made(REQUESTS[path], rng)

@@ -27,7 +27,7 @@ from proxy.routes import routes
 
 # Drawn anew each time; what fails is written out whole, so nothing has to be kept between runs.
 quickly = settings(
-    max_examples=20,
+    max_examples=12,
     deadline=None,
     database=None,
     phases=(Phase.explicit, Phase.generate, Phase.shrink),

@@ -124,7 +124,7 @@ SAMPLES = st.one_of(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(SAMPLES)
 def test_the_map_is_monotone_and_inside_the_text(text: str) -> None:
     found = plain(text)
@@ -134,7 +134,7 @@ def test_the_map_is_monotone_and_inside_the_text(text: str) -> None:
     assert all(a.start <= b.start and a.end <= b.end for a, b in pairwise(spans))
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(SAMPLES)
 def test_plain_text_is_plain_already(text: str) -> None:
     once = plain(text).text

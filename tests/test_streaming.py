@@ -28,7 +28,7 @@ CONTEXT = ReplyContext("chatcmpl-here", "m", 1)
 REPLY = Reply("Let's stop here.", "content_filter")
 BLOCK = Decision("output", "block", reply=REPLY)
 ALLOW = Decision("output")
-FAST = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FAST = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def chunk(delta, index=0, finish=None):
