@@ -144,7 +144,8 @@ TARGETS = {"api_base": "http://127.0.0.1:9/v1", "base_url": "http://127.0.0.1:9/
 
 
 def test_nothing_chooses_where_a_call_goes(door: Door, upstream: ScriptedUpstream) -> None:
-    named = dict.fromkeys(STRIPPED_PARAMS, TARGETS)
+    refused = {"input_ids", "prompt_token_ids"}  # with 400: they are a prompt in numbers
+    named = dict.fromkeys([name for name in STRIPPED_PARAMS if name not in refused], TARGETS)
     by_prefix = {f"{prefix}x": TARGETS for prefix in STRIPPED_PREFIXES}
     more = {"litellm_metadata": TARGETS, "litellm_params": TARGETS, "metadata": {"a": "b"}}
     said = say(door.url, post(chat(**named, **by_prefix, **more, temperature=0.5)))
