@@ -13,7 +13,7 @@ import logging
 import os
 import re
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from copy import copy
 from typing import Any
@@ -266,23 +266,25 @@ def _complete_choice(choice: dict[str, Any], part: tuple[str, Any] | None) -> No
         choice.setdefault(part[0], copy(part[1]))
 
 
-def _never_connected(error: BaseException | None) -> bool:
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception and all that led to it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _never_connected(error: BaseException) -> bool:
     """Whether no connection came about; litellm calls that an internal error of some servers."""
-    while error is not None:
-        if isinstance(error, aiohttp.ClientConnectorError):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    return any(isinstance(one, aiohttp.ClientConnectorError) for one in _chain(error))
 
 
-def _of_the_network(error: BaseException | None) -> bool:
+def _of_the_network(error: BaseException) -> bool:
     """Whether a connection failed, or was lost, somewhere below an exception."""
-    while error is not None:
-        library = type(error).__module__.partition(".")[0]
-        if isinstance(error, OSError) or library in ("aiohttp", "httpcore", "httpx"):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    return any(
+        isinstance(one, OSError)
+        or type(one).__module__.partition(".")[0] in ("aiohttp", "httpcore", "httpx")
+        for one in _chain(error)
+    )
 
 
 _KEYED: Mapping[str, tuple[str, ...]] = {

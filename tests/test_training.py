@@ -109,8 +109,9 @@ def test_the_calibration_rows_that_ship_were_held_out(
     fitted = fit(rows, ["bad"], "any_of", windows)
     truth = truth_table(rows, ["bad"])[:, 0]
     own = windows.features @ fitted.head.encoder + windows.grams @ fitted.head.lexical
-    assert 0.4 < roc_auc_score(truth, fitted.held_out[:, 0]) < 0.6
-    assert roc_auc_score(truth, own[:, 0]) > 0.7
+    held_out = roc_auc_score(truth, fitted.held_out[:, 0])
+    assert 0.4 < held_out < 0.6
+    assert roc_auc_score(truth, own[:, 0]) > held_out + 0.1
 
 
 def test_one_of_many(encoder: Encoder, cache: FeatureCache, tmp_path: Path) -> None:

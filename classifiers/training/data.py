@@ -7,7 +7,8 @@ import json
 import re
 import unicodedata
 import zlib
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -104,3 +105,9 @@ def without_duplicates(rows: Iterable[Row]) -> list[Row]:
             seen.add(key)
             kept.append(row)
     return kept
+
+
+def middle_count(rows: Iterable[Row], labels: Sequence[str]) -> int:
+    """How many rows the middle one of the labels has: half of them have no more."""
+    counts = Counter(label for row in rows for label in row.labels)
+    return sorted(counts[label] for label in labels)[len(labels) // 2]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 
-from classifiers.training.data import Row
+from classifiers.training.data import Row, middle_count
 from classifiers.training.methods.base import Method
 
 FEW = 5
@@ -46,8 +45,7 @@ def choose(rows: Sequence[Row], labels: Sequence[str]) -> tuple[str, str]:
     Returns:
         The method, and the reason in a sentence.
     """
-    counts = Counter(label for row in rows for label in row.labels)
-    middle = sorted(counts[label] for label in labels)[len(labels) // 2]
+    middle = middle_count(rows, labels)
     if middle <= FEW:
         return "examples", (
             f"half of the labels have {middle} rows or fewer, and up to {FEW} the nearest example "
