@@ -236,6 +236,11 @@ UNREADABLE: dict[str, dict[str, Body]] = {
         "document.source.url": _message(
             {"type": "document", "source": {"type": "url", "url": "https://x.y/z.pdf"}}
         ),
+        "container": _message(container="container_011"),
+        "container.id": _message(container={"id": "container_011"}),
+        "container.skills[].skill_id": _message(
+            container={"skills": [{"type": "anthropic", "skill_id": "xlsx", "version": "latest"}]}
+        ),
         "redacted_thinking.data": _message(
             {"type": "redacted_thinking", "data": "EmwKAhgBEgy3va3pzix/LafPsn4="}, role="assistant"
         ),

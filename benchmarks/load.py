@@ -35,6 +35,8 @@ class Job:
         pool: number of different bodies, 0 for a new one each time.
         stream: ask for server-sent events.
         warm: requests before the clock starts (the whole pool, if it has one).
+        headers: further ones, as lines.
+        history: messages before the last one; None for the usual conversation.
     """
 
     port: int
@@ -46,6 +48,8 @@ class Job:
     pool: int = 0
     stream: bool = False
     warm: int = 0
+    headers: str = ""
+    history: int | None = None
 
 
 @dataclass(slots=True)
@@ -60,14 +64,24 @@ class Report:
     actions: dict[str, int] = field(default_factory=dict)
 
 
-def body(source: random.Random, model: str, stream: bool) -> bytes:
-    """A conversation of about 300 tokens: instructions, a question, an answer, another question."""
+def body(source: random.Random, model: str, stream: bool, history: int | None = None) -> bytes:
+    """A conversation of about 300 tokens: instructions, a question, an answer, another question.
+
+    With a ``history`` of so many messages, always the same ones, there is one new question after them.
+    """
     messages = [
         {"role": "system", "content": texts.sentences(random.Random(0), 35)},
         {"role": "user", "content": texts.sentences(source, 60)},
         {"role": "assistant", "content": texts.sentences(source, 70)},
         {"role": "user", "content": texts.sentences(source, 70)},
     ]
+    if history is not None:
+        past, roles = random.Random(history), ("user", "assistant")
+        messages = [
+            {"role": roles[(n + history) % 2], "content": texts.sentences(past, 30)}
+            for n in range(history)
+        ]
+        messages.append({"role": "user", "content": texts.sentences(source, 30)})
     request: dict[str, Any] = {"model": model, "messages": messages, "temperature": 0.5}
     return json.dumps({**request, "stream": True} if stream else request).encode()
 
@@ -112,7 +126,7 @@ class Client:
         self._writer.write(
             b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\n"
             b"content-type: application/json\r\nauthorization: Bearer sk-benchmark\r\n"
-            b"content-length: %d\r\n\r\n" % len(content) + content
+            b"%bcontent-length: %d\r\n\r\n" % (self._job.headers.encode(), len(content)) + content
         )
         head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
         status = head[9:12].decode()
@@ -161,9 +175,10 @@ def _bodies(job: Job) -> tuple[list[bytes], list[bytes]]:
     """Requests to warm up with, and those that count."""
     source = random.Random(job.seed)
     if job.pool:
-        pool = [body(source, job.model, job.stream) for _ in range(job.pool)]
+        pool = [body(source, job.model, job.stream, job.history) for _ in range(job.pool)]
         return pool, [pool[n % job.pool] for n in range(job.count)]
-    every = [body(source, job.model, job.stream) for _ in range(job.warm + job.count)]
+    whole = job.warm + job.count
+    every = [body(source, job.model, job.stream, job.history) for _ in range(whole)]
     return every[: job.warm], every[job.warm :]
 
 

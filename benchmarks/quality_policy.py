@@ -20,6 +20,7 @@ from policies.decision import Decision
 from policies.engine import attached, evaluate
 from policies.schema import BoundPolicy
 from proxy.endpoints import ENDPOINTS
+from proxy.endpoints.derived import across_turns
 
 POLICY = ROOT / "policies" / "front-line.yaml"
 CHAT = ENDPOINTS["/v1/chat/completions"]
@@ -138,7 +139,8 @@ def decide(
             {"model": "default", "messages": list(item.messages)}
             for item in items[first : first + BATCH]
         ]
-        texts = [CHAT.texts(body) for body in bodies]
+        read = [CHAT.texts(body) for body in bodies]
+        texts = [[*own, *across_turns(own, policy.refusals)] for own in read]
         wanted = [
             text for own in texts for text in own if any(r.covers(text, "input") for r in rules)
         ]

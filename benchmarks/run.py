@@ -50,6 +50,8 @@ TRAINER_TRIAL = "seconds,public,promise,sources,languages"
 BENCHMARKS = {
     "classify": Benchmark("Latency of the classifiers", ("--rounds", "3")),
     "gateway": Benchmark("HTTP overhead", ("--rounds", "1", "--seconds", "1"), litellm=True),
+    "forward": Benchmark("The gateway's own cost", ("--rounds", "1"), litellm=True),
+    "growth": Benchmark("How costs grow", ("--rounds", "1")),
     "quality": Benchmark("Quality", ("--limit", "20"), data=True),
     "trainer": Benchmark("The trainer", ("--quick", "--only", TRAINER_TRIAL), data=True),
 }
@@ -65,7 +67,7 @@ def command(name: str, given: argparse.Namespace) -> list[str]:
             words += ["--cache", str(given.cache.resolve())]
     if benchmark.litellm:
         if given.no_litellm:
-            words.append("--no-litellm")
+            words += ["--no-litellm"] if name == "gateway" else []
         elif given.litellm_venv is not None:
             words += ["--litellm-venv", str(given.litellm_venv.resolve())]
     return [*words, *(benchmark.quick if given.quick else ())]

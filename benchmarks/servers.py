@@ -40,12 +40,12 @@ class Server:
     start_seconds: float
 
     def cpu_seconds(self) -> float:
-        """User and system time of the process and its children so far."""
+        """User and system time of the process and its children so far; exact on Linux, elsewhere in
+        steps of ten milliseconds."""
         total = 0.0
         for process in self._tree():
             with contextlib.suppress(psutil.NoSuchProcess):
-                used = process.cpu_times()
-                total += used.user + used.system
+                total += _thread_seconds(process.pid) or sum(process.cpu_times()[:2])
         return total
 
     def memory(self) -> float:
@@ -58,6 +58,15 @@ class Server:
 
     def _tree(self) -> list[psutil.Process]:
         return [self.process, *self.process.children(recursive=True)]
+
+
+def _thread_seconds(pid: int) -> float:
+    """What the threads of a process have run, 0 where the system does not say."""
+    total = 0
+    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError):  # it has ended
+            total += int(path.read_text().split()[0])
+    return total / 1e9
 
 
 def free_port() -> int:
@@ -122,20 +131,38 @@ def mock_upstream(
 
 
 def doorman(
-    name: str, upstream: int, policies: Sequence[Path], classifiers: Sequence[str], folder: Path
+    name: str,
+    upstream: int,
+    policies: Sequence[Path],
+    classifiers: Sequence[str],
+    folder: Path,
+    options: Mapping[str, object] | None = None,
+    arguments: Sequence[str] = (),
 ) -> contextlib.AbstractContextManager[Server]:
-    """A gateway with these policies; ``classifiers`` names the shipped ones, none for all."""
+    """A gateway with these policies; ``classifiers`` names the shipped ones, none for all.
+
+    ``options`` are further sections of its config, ``arguments`` further ones of the command line.
+    """
     port = free_port()
     config = {
         "model_list": _models(upstream),
         "policies": [str(path) for path in policies],
         "watch_policies": False,
         "classifiers": {"shipped": list(classifiers) or "all"},
+        **(options or {}),
     }
     path = folder / f"doorman-{port}.yaml"
     path.write_text(yaml.safe_dump(config), "utf-8")
     command = [sys.executable, "-m", "proxy.cli", "serve", "--config", str(path)]
-    return running(name, [*command, "--port", str(port)], port, "/ready", folder)
+    command += ["--port", str(port), *arguments]
+    return running(name, command, port, "/ready", folder)
+
+
+def bare(name: str, upstream: int, folder: Path) -> contextlib.AbstractContextManager[Server]:
+    """The least that a Python proxy can be, see :mod:`benchmarks.bare`."""
+    port = free_port()
+    command = [sys.executable, "-m", "benchmarks.bare", "--port", str(port)]
+    return running(name, [*command, "--upstream", str(upstream)], port, "/health", folder)
 
 
 def litellm_proxy(
@@ -147,7 +174,13 @@ def litellm_proxy(
     path.write_text(yaml.safe_dump({"model_list": _models(upstream)}), "utf-8")
     command = [str(venv / "bin" / "litellm"), "--config", str(path), "--host", "127.0.0.1"]
     command += ["--port", str(port), "--num_workers", "1", "--telemetry", "False"]
-    environment = {
+    environment = litellm_environment(venv)
+    return running(name, command, port, "/health/liveliness", folder, environment)
+
+
+def litellm_environment(venv: Path) -> dict[str, str]:
+    """Variables that litellm's proxy is started with."""
+    return {
         # Its price map from the package instead of the network, no debug output.
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "LITELLM_MODE": "PRODUCTION",
@@ -157,7 +190,6 @@ def litellm_proxy(
         "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
         "PATH": f"{venv / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
     }
-    return running(name, command, port, "/health/liveliness", folder, environment)
 
 
 def litellm_venv(venv: Path) -> str:

@@ -31,7 +31,7 @@ from benchmarks.servers import Server
 
 MODES = ("off", "after", "hold")
 _CONTENT = re.compile(rb'"content":\s?"[^"]')
-_POLICY = """name: streams-{mode}
+POLICY = """name: streams-{mode}
 stream_check: {mode}
 rules:
   - name: no-harm
@@ -121,7 +121,7 @@ def everything(options: Options) -> Iterator[dict[str, Server]]:
         )
         for mode in MODES:
             policy = folder / f"{mode}.yaml"
-            policy.write_text(_POLICY.format(mode=mode), "utf-8")
+            policy.write_text(POLICY.format(mode=mode), "utf-8")
             targets[mode] = stack.enter_context(
                 servers.doorman(mode, upstream.port, [policy], ["safety"], folder)
             )

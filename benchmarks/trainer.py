@@ -19,7 +19,7 @@ from benchmarks.report import Check, Result, Table
 from benchmarks.servers import ROOT
 from benchmarks.trainer_bench import Bench, Options, Part
 
-PARTS = ("seconds", "public", "setfit", "promise", "sources", "languages")
+PARTS = ("seconds", "public", "finetune", "setfit", "promise", "sources", "languages")
 """Each is a function of that name in ``trainer_NAME.py``."""
 
 

@@ -94,11 +94,16 @@ class Bench:
 
     def logits(self, learned: Learned, rows: Sequence[Row]) -> Wide:
         """``[rows, labels]`` of a head, from the numbers that a pack would hold."""
-        head = learned.trained.tensors["head.safetensors"]
         windows = self.windows(rows, learned.pooling)
-        found = np.asarray(windows.features @ head["encoder"], dtype=np.float64)
-        found += windows.grams @ head["lexical"].astype(np.float64)
-        return pool_max(found + head["bias"], windows.owner, len(rows))
+        return head_logits(learned.trained, windows, len(rows))
+
+
+def head_logits(trained: Trained, windows: Windows, rows: int) -> Wide:
+    """``[rows, labels]`` of a head on the windows of so many rows."""
+    head = trained.tensors["head.safetensors"]
+    found = np.asarray(windows.features @ head["encoder"], dtype=np.float64)
+    found += windows.grams @ head["lexical"].astype(np.float64)
+    return pool_max(found + head["bias"], windows.owner, rows)
 
 
 def labelled(data: Path, name: str, *splits: Split) -> list[Row]:

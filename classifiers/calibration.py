@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +54,59 @@ def upper_bound(failures: int, total: int) -> float:
         else:
             low = middle
     return high
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A share ``hits / of`` and the ends of its exact two-sided 95 % interval."""
+
+    hits: int
+    of: int
+    low: float
+    high: float
+
+    @property
+    def share(self) -> float:
+        """0 where nothing was counted."""
+        return self.hits / self.of if self.of else 0.0
+
+
+def interval(hits: int, of: int) -> Interval:
+    """The share of ``hits`` in ``of`` trials, with its exact interval (Clopper and Pearson 1934).
+
+    The same as ``classifiers.training.metrics.proportion``, without scipy.
+
+    Raises:
+        ValueError: ``hits`` is not in 0..of.
+    """
+    if not 0 <= hits <= of:
+        raise ValueError(f"a share needs 0 <= hits <= of, got {hits} of {of}")
+    if 2 * hits > of:  # the sums are over the fewer of the two
+        mirrored = interval(of - hits, of)
+        return Interval(hits, of, 1.0 - mirrored.high, 1.0 - mirrored.low)
+    tail = (1 - CONFIDENCE) / 2
+    low = 0.0 if hits == 0 else _rate_at(hits - 1, of, 1 - tail)
+    return Interval(hits, of, low, 1.0 if of == 0 else _rate_at(hits, of, tail))
+
+
+def _rate_at(most: int, total: int, probability: float) -> float:
+    """The rate at which at most ``most`` of ``total`` trials are hits with this probability."""
+    counts = np.arange(most + 1)
+    ways = np.asarray(
+        [
+            math.lgamma(total + 1) - math.lgamma(k + 1) - math.lgamma(total - k + 1)
+            for k in range(most + 1)
+        ]
+    )
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        rate = (low + high) / 2
+        logs = ways + counts * math.log(rate) + (total - counts) * math.log1p(-rate)
+        if np.exp(logs).sum() > probability:
+            low = rate
+        else:
+            high = rate
+    return (low + high) / 2
 
 
 def benign_needed(rate: float) -> int:

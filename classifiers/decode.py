@@ -21,6 +21,7 @@ from classifiers.decode_kit import Segment
 from classifiers.decode_wrapped import has_list, may_wrap, wrapped
 from classifiers.normalize import plain, undo
 from classifiers.normalize_map import Edit, Plain, State
+from classifiers.types import Batch
 
 DEPTH = 3
 """Codes within codes are decoded so often."""
@@ -30,7 +31,7 @@ SHORTEST_ALONE = 10
 """Characters; what is shorter says little by itself and is read in its place only."""
 MOST_PIECES = 4
 LONG_PIECE = 30
-"""Of the sentences that something is wrapped around, so many, the longest ones, are read each by
+"""Of the sentences that something is wrapped around, so many lines, the longest ones, are read each by
 itself as well, if they have so many characters."""
 WHOLE = 4_000
 """Characters up to which a text is read as a whole once more with what is decoded in place; of a longer one,
@@ -138,10 +139,21 @@ def forms(text: str) -> Forms:
     ]
     aside += _alone(alone, len(text))
     long = sorted(
-        (part for part in pieces if len(part.text) >= LONG_PIECE), key=lambda p: -len(p.text)
+        (
+            (line, part)
+            for part in pieces
+            for line in part.text.split("\n")
+            if len(line) >= LONG_PIECE
+        ),
+        key=lambda one: -len(one[0]),
     )
-    aside += _alone([(p.text, *_place(base, p)) for p in long[:MOST_PIECES]], len(text))
+    aside += _alone([(line, *_place(base, p)) for line, p in long[:MOST_PIECES]], len(text))
     return _distinct(text, aside, whole)
+
+
+def batch_forms(batch: Batch) -> tuple[Forms, ...]:
+    """:func:`forms` of every text, computed once for all classifiers that read the batch."""
+    return batch.shared(batch_forms, lambda one: tuple(map(forms, one.texts)))
 
 
 def segments(text: str, depth: int = DEPTH) -> list[Segment]:

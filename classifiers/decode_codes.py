@@ -47,7 +47,7 @@ def encoded_64(text: str) -> Iterator[Segment]:
 
 def _adjoins(text: str, end: int, start: int) -> bool:
     between = text[end:start] if start - end <= _GAP else "?"
-    return between.strip(" \t\r\n>\"'+,\\") == ""
+    return between.strip(" \t\r\n>\"'+,\\.|-") == ""
 
 
 def _group(group: list[re.Match[str]]) -> Iterator[Segment]:
@@ -80,9 +80,9 @@ def _decoded_64(token: str) -> str | None:
     bare = token.rstrip("=").translate(_URL)
     if "=" in bare:
         return _decoded_parts(token)
-    if len(bare) >= _SOLID and bare.isupper() and "+" not in bare and "/" not in bare:
+    if len(bare) >= _SOLID and (bare.isupper() or bare.islower()) and bare.isalnum():
         try:
-            return as_text(base64.b32decode(bare + "=" * (-len(bare) % 8)))
+            return as_text(base64.b32decode(bare.upper() + "=" * (-len(bare) % 8)))
         except binascii.Error:
             pass
     meant = _aligned(bare)
@@ -123,9 +123,11 @@ def hexadecimal(text: str) -> Iterator[Segment]:
     """Bytes as pairs of hexadecimal digits, with or without prefixes and separators."""
     for found in _HEX.finditer(text):
         digits = _HEX_SIGN.sub("", found.group())
-        meant = as_text(bytes.fromhex(digits[: len(digits) // 2 * 2]))
-        if meant is not None:
-            yield Segment(found.start(), found.end(), meant)
+        for first in (0, 1):  # a digit before it moves all that follows
+            meant = as_text(bytes.fromhex(digits[first : first + (len(digits) - first) // 2 * 2]))
+            if meant is not None:
+                yield Segment(found.start(), found.end(), meant)
+                break
 
 
 def binary(text: str) -> Iterator[Segment]:
@@ -133,11 +135,11 @@ def binary(text: str) -> Iterator[Segment]:
     for found in _BINARY.finditer(text):
         digits = re.sub(r"[^01]", "", found.group())
         groups = found.group().replace(",", " ").split()
-        for width in (7, 8) if all(len(g) == 7 for g in groups) else (8, 7):
-            codes = (
-                int(digits[i : i + width], 2) for i in range(0, len(digits) - width + 1, width)
-            )
-            if (meant := as_text(bytes(codes))) is not None:
+        widths = (7, 8) if all(len(g) == 7 for g in groups) else (8, 7)
+        # Digits before it move all that follows; seven bits a character are too easily language.
+        for width, first in ((widths[0], 0), (widths[1], 0), *((8, by) for by in range(1, 8))):
+            places = range(first, len(digits) - width + 1, width)
+            if (meant := as_text(bytes(int(digits[i : i + width], 2) for i in places))) is not None:
                 yield Segment(found.start(), found.end(), meant)
                 break
 

@@ -17,11 +17,13 @@ _TAGS = re.compile("[\U000e0020-\U000e007e]{3,}")
 _FLAG = "\U0001f3f4"
 _SELECTORS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]{4,}")
 _INDICATORS = re.compile(
-    "[\U0001f1e6-\U0001f1ff](?:[\\s\u200b-\u200d\u2060]{0,3}[\U0001f1e6-\U0001f1ff]){5,}"
+    "[\U0001f1e6-\U0001f1ff](?:[\\s\u200b-\u200d\u2060,.;:!?'\"()0-9-]{0,8}[\U0001f1e6-\U0001f1ff]){5,}"
+    "(?:[\u200b-\u200d\u2060]?[.!?])?"
 )
 _AS_LETTERS = {0x1F1E6 + i: chr(97 + i) for i in range(26)} | dict.fromkeys(
-    range(0x200B, 0x200E), ""
+    (0x200B, 0x200C, 0x200D, 0x2060), ""
 )
+_A_WORD = re.compile("[a-z]{3}")
 
 
 def may_hide(text: str) -> bool:
@@ -51,7 +53,7 @@ def indicators(text: str) -> Iterator[Segment]:
     """Letters as regional indicators; a row of flags is no language."""
     for found in _INDICATORS.finditer(text):
         meant = found.group().translate(_AS_LETTERS)
-        if language(meant) >= 5.5:
+        if _A_WORD.search(meant) and language(meant) >= 5.5:
             yield Segment(found.start(), found.end(), meant)
 
 

@@ -84,12 +84,18 @@ def readable(text: str, *, letters: float = 0.6) -> bool:
     return good >= letters * len(text)
 
 
+_LETTERS_OF_LATIN_1 = 0.85
+"""Every byte is a character there, so more is asked of the text."""
+
+
 def as_text(data: bytes, *, letters: float = 0.6) -> str | None:
-    """Bytes as text, UTF-8 or UTF-16; None where they are none."""
+    """Bytes as text, UTF-8, UTF-16 or Latin-1; None where they are none."""
     if len(data) >= 8 and data[1::2].count(0) * 4 > len(data):
         data = data.replace(b"\0", b"")  # UTF-16 of Latin text
     try:
         text = data.decode("utf-8").rstrip("\0")
     except UnicodeDecodeError:
-        return None
+        if sum(byte >= 0x80 for byte in data) * 8 > len(data):
+            return None
+        text, letters = data.decode("latin-1"), max(letters, _LETTERS_OF_LATIN_1)
     return text if readable(text, letters=letters) else None

@@ -1,6 +1,7 @@
 """Runs all classifiers over texts: remembers, batches without a timer, keeps off the event loop.
 
-Two named threads own the models: one for ordinary texts, one for long ones.
+Two named threads own the models: one for ordinary texts, one for long ones. Which classifiers there
+are, and how they are exchanged while texts are on their way, is :mod:`classifiers.roster`'s.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import hashlib
 import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from weakref import WeakValueDictionary
+from dataclasses import replace
 
 from cachetools import LRUCache
 
+from classifiers.remembered import Answers, Remembered
+from classifiers.roster import Asked, Roster
 from classifiers.types import Batch, Classification, Classifier, Prediction
 from classifiers.verdicts import checked
 from classifiers.worker import EngineClosed, Overloaded, Stuck, Watch, Worker
@@ -31,7 +34,7 @@ LONG = 4000
 _LATE = "no verdict within"
 
 _Job = tuple[str, tuple[str, ...]]
-"""A text and the classifiers that it asks for."""
+"""A text and the classifiers that it asks for, each as ``name@version``."""
 
 
 class ClassifierEngine:
@@ -56,16 +59,12 @@ class ClassifierEngine:
         max_batch: int = 32,
         patience: float | None = None,
     ) -> None:
-        self.classifiers: dict[str, Classifier] = {}
-        for classifier in classifiers:
-            if classifier.name in self.classifiers:
-                raise ValueError(f"two classifiers are named {classifier.name!r}; rename one")
-            self.classifiers[classifier.name] = classifier
-        self._lent: WeakValueDictionary[str, Classifier] = WeakValueDictionary()
+        self.roster = Roster(classifiers)
         self._cache: LRUCache[tuple[bytes, str], tuple[Prediction, ...]] = LRUCache(
             max(cache_entries, LARGEST), getsizeof=_size
         )
         self._cache_lock = threading.Lock()
+        self._remembered = Remembered(cache_entries)
         self._patience = patience
         self._busy_with: dict[int, str] = {}
         """By thread: the classifier that it runs."""
@@ -80,14 +79,18 @@ class ClassifierEngine:
         self._long = worker("classifier-long", 1)
         self._watch = None if patience is None else Watch((self._short, self._long), patience)
 
+    @property
+    def classifiers(self) -> Mapping[str, Classifier]:
+        """Those in force, by name."""
+        return self.roster.current
+
     def lend(self, classifier: Classifier) -> None:
-        """Let a classifier be asked by its name, which no other ever has, for as long as somebody
-        holds it: those that belong to a policy come and go with it, and are not in ``classifiers``."""
-        self._lent[classifier.name] = classifier
+        """See :meth:`classifiers.roster.Roster.lend`."""
+        self.roster.lend(classifier)
 
     def lent(self, name: str) -> Classifier | None:
         """A classifier that was lent and is still held, by its name."""
-        return self._lent.get(name)
+        return self.roster.lent(name)
 
     @property
     def waiting(self) -> int:
@@ -101,29 +104,39 @@ class ClassifierEngine:
 
         Args:
             texts: any strings, also empty ones.
-            names: the classifiers to ask, all by default.
+            names: the classifiers to ask, each by its name or as ``name@version``; all by default.
 
         Returns:
             One classification per text, in order. A classifier that failed stands in ``errors``.
+            Both are by name, whatever it was asked by.
 
         Raises:
             Overloaded: too many texts are waiting already.
             EngineClosed: the engine is closed.
             Stuck: too many threads hang in a classifier.
         """
-        wanted, plan = self._plan(texts, names)
+        plan = self._plan(texts, names)
+        if not plan.missing:
+            return [plan.known[key] for key in plan.keys]
+        self._submit(plan)
         futures = {key: asyncio.wrap_future(future) for key, future in plan.submitted.items()}
-        if futures:
-            await asyncio.gather(*futures.values())
-        return self._collect(texts, wanted, plan, {k: f.result() for k, f in futures.items()})
+        await asyncio.gather(*futures.values())
+        return self._collect(plan, {k: f.result() for k, f in futures.items()})
+
+    def remembered(
+        self, texts: Sequence[str], names: Collection[str] | None = None
+    ) -> list[Classification] | None:
+        """:meth:`classify` for texts that are all known, at once; None if one is not."""
+        plan = self._plan(texts, names)
+        return None if plan.missing else [plan.known[key] for key in plan.keys]
 
     def classify_blocking(
         self, texts: Sequence[str], names: Collection[str] | None = None
     ) -> list[Classification]:
         """:meth:`classify` for callers without an event loop (policy tests, the command line)."""
-        wanted, plan = self._plan(texts, names)
-        results = {key: future.result() for key, future in plan.submitted.items()}
-        return self._collect(texts, wanted, plan, results)
+        plan = self._plan(texts, names)
+        self._submit(plan)
+        return self._collect(plan, {k: future.result() for k, future in plan.submitted.items()})
 
     def close(self) -> None:
         """Stop the workers; whoever still waits gets :class:`EngineClosed`."""
@@ -134,55 +147,51 @@ class ClassifierEngine:
 
     # -- planning: what is remembered, what must be computed --------------------------------------
 
-    def _plan(
-        self, texts: Sequence[str], names: Collection[str] | None
-    ) -> tuple[tuple[str, ...], _Plan]:
-        wanted = tuple(self.classifiers) if names is None else tuple(names)
-        for name in wanted:
-            if name not in self.classifiers and name not in self._lent:
-                known = ", ".join(sorted(self.classifiers)) or "none"
-                raise ValueError(f"no classifier is named {name!r}; there are: {known}")
-        plan = _Plan([_key(text) for text in texts])
-        missing: dict[bytes, _Job] = {}
+    def _plan(self, texts: Sequence[str], names: Collection[str] | None) -> _Plan:
+        wanted = self.roster.asked(names)
+        answers = self._remembered.of(wanted)
+        plan = _Plan(wanted, answers, [_key(text) for text in texts])
         for text, key in zip(texts, plan.keys, strict=True):
-            if key in plan.known:
+            if key in plan.known or key in plan.missing:
+                continue
+            if (answer := answers.get(key)) is not None:
+                plan.known[key] = answer
                 continue
             with self._cache_lock:
-                found = {name: self._cache.get((key, name)) for name in wanted}
-            plan.known[key] = {name: hit for name, hit in found.items() if hit is not None}
-            if absent := tuple(name for name in wanted if name not in plan.known[key]):
-                missing[key] = (text, absent)
-        if missing:
-            plan.submitted = self._submit(missing)
-        return wanted, plan
+                found = {id: self._cache.get((key, id)) for id in wanted}
+            results = {id: hit for id, hit in found.items() if hit is not None}
+            if absent := tuple(id for id in wanted if id not in results):
+                plan.missing[key] = (text, absent)
+                plan.parts[key] = results
+            else:
+                plan.known[key] = _answer(wanted, results, {}, cached=True)
+                answers.put(key, plan.known[key])
+        return plan
 
     def _collect(
-        self,
-        texts: Sequence[str],
-        wanted: tuple[str, ...],
-        plan: _Plan,
-        computed: Mapping[bytes, Mapping[str, Outcome]],
+        self, plan: _Plan, computed: Mapping[bytes, Mapping[str, Outcome]]
     ) -> list[Classification]:
-        found: dict[bytes, Classification] = {}
-        for key, known in plan.known.items():
+        wanted = plan.wanted
+        for key, results in plan.parts.items():
             errors: dict[str, str] = {}
-            predictions = dict(known)
-            for name, outcome in computed.get(key, {}).items():
-                if isinstance(outcome, str):
-                    errors[name] = outcome
-                else:
-                    predictions[name] = outcome
+            for id, outcome in computed.get(key, {}).items():
+                if not isinstance(outcome, str):
+                    results[id] = outcome
                     if _size(outcome) <= LARGEST:
                         with self._cache_lock:
-                            self._cache[(key, name)] = outcome
-            ordered = {name: predictions[name] for name in wanted if name in predictions}
-            found[key] = Classification(ordered, errors, cached=key not in computed)
-        return [found[key] for key in plan.keys]
+                            self._cache[(key, id)] = outcome
+                elif not wanted[id].beside:
+                    errors[wanted[id].name] = outcome
+            answer = plan.known[key] = _answer(wanted, results, errors, cached=False)
+            plan.answers.put(key, replace(answer, cached=True))
+        return [plan.known[key] for key in plan.keys]
 
-    def _submit(self, missing: Mapping[bytes, _Job]) -> dict[bytes, Future[dict[str, Outcome]]]:
+    def _submit(self, plan: _Plan) -> None:
+        if not plan.missing:
+            return
         if self._watch is not None:
             self._watch.start()
-        futures: dict[bytes, Future[dict[str, Outcome]]] = {}
+        futures, missing = plan.submitted, plan.missing
         for worker, is_long in ((self._short, False), (self._long, True)):
             keys = [key for key, (text, _) in missing.items() if (len(text) > LONG) is is_long]
             if not keys:
@@ -194,7 +203,6 @@ class ClassifierEngine:
                     future.cancel()  # nobody will ask for these
                 raise
             futures.update(zip(keys, submitted, strict=True))
-        return futures
 
     # -- on the worker threads --------------------------------------------------------------------
 
@@ -202,20 +210,20 @@ class ClassifierEngine:
         outcomes: list[dict[str, Outcome]] = [{} for _ in jobs]
         # Texts that ask for the same classifiers share one Batch, hence one encoder pass.
         groups: dict[tuple[str, ...], list[int]] = {}
-        for index, (_, names) in enumerate(jobs):
-            groups.setdefault(names, []).append(index)
-        for names, indexes in groups.items():
+        for index, (_, ids) in enumerate(jobs):
+            groups.setdefault(ids, []).append(index)
+        for ids, indexes in groups.items():
             batch = Batch([jobs[index][0] for index in indexes])
-            for name in names:
-                for index, outcome in zip(indexes, self._run(name, batch), strict=True):
-                    outcomes[index][name] = outcome
+            for id in ids:
+                for index, outcome in zip(indexes, self._run(id, batch), strict=True):
+                    outcomes[index][id] = outcome
         return outcomes
 
-    def _run(self, name: str, batch: Batch) -> list[Outcome]:
-        classifier = self.classifiers.get(name) or self._lent.get(name)
+    def _run(self, id: str, batch: Batch) -> list[Outcome]:
+        classifier = self.roster.find(id)
         if classifier is None:
-            return [f"classifier {name} is gone"] * len(batch.texts)
-        self._busy_with[threading.get_ident()] = name
+            return [f"classifier {id} is gone"] * len(batch.texts)
+        name = self._busy_with[threading.get_ident()] = classifier.name
         try:
             found = checked(classifier, batch.texts, classifier.predict(batch))
         # Whatever it is: Rust's panics and SystemExit are no Exceptions, and a thread that died of
@@ -228,20 +236,20 @@ class ClassifierEngine:
             nonsense = f"a result that is no verdict from classifier {name}"
             return [nonsense if result is None else result for result in found]
         # One bad text must not take its neighbours with it.
-        return [self._run(name, Batch([text]))[0] for text in batch.texts]
+        return [self._run(id, Batch([text]))[0] for text in batch.texts]
 
     def _given_up(self, jobs: Sequence[_Job], thread: int) -> list[dict[str, Outcome]]:
         """What stands for the results of a batch whose thread is stuck. On the watch's thread."""
         assert self._patience is not None
         culprit, seconds = self._busy_with.get(thread), self._patience
-        return [
-            {
-                name: late(name, seconds)
-                + (f", behind classifier {culprit}" if culprit and culprit != name else "")
-                for name in names
-            }
-            for _, names in jobs
-        ]
+
+        def reason(id: str) -> str:
+            found = self.roster.find(id)
+            name = id if found is None else found.name
+            behind = f", behind classifier {culprit}" if culprit and culprit != name else ""
+            return late(name, seconds) + behind
+
+        return [{id: reason(id) for id in ids} for _, ids in jobs]
 
 
 def late(name: str, seconds: float) -> str:
@@ -255,14 +263,39 @@ def is_late(reason: str) -> bool:
 
 
 class _Plan:
-    """What a call to ``classify`` has in hand and what it waits for."""
+    """What a call to ``classify`` has in hand and what it waits for.
 
-    __slots__ = ("keys", "known", "submitted")
+    Attributes:
+        keys: of the texts, in order.
+        known: finished answers.
+        parts: results of the texts of which some are missing.
+    """
 
-    def __init__(self, keys: list[bytes]) -> None:
+    __slots__ = ("answers", "keys", "known", "missing", "parts", "submitted", "wanted")
+
+    def __init__(self, wanted: Mapping[str, Asked], answers: Answers, keys: list[bytes]) -> None:
+        self.wanted = wanted
+        self.answers = answers
         self.keys = keys
-        self.known: dict[bytes, dict[str, tuple[Prediction, ...]]] = {}
+        self.known: dict[bytes, Classification] = {}
+        self.parts: dict[bytes, dict[str, tuple[Prediction, ...]]] = {}
+        self.missing: dict[bytes, _Job] = {}
         self.submitted: dict[bytes, Future[dict[str, Outcome]]] = {}
+
+
+def _answer(
+    wanted: Mapping[str, Asked],
+    results: Mapping[str, tuple[Prediction, ...]],
+    errors: Mapping[str, str],
+    *,
+    cached: bool,
+) -> Classification:
+    predictions: dict[str, tuple[Prediction, ...]] = {}
+    beside: dict[str, tuple[Prediction, ...]] = {}
+    for id, asked in wanted.items():
+        if id in results:
+            (beside if asked.beside else predictions)[asked.name] = results[id]
+    return Classification(predictions, errors, cached, beside)
 
 
 def _size(found: tuple[Prediction, ...]) -> int:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from classifiers import calibration, lexical
 from classifiers.encoder import Encoder, Window
 from classifiers.packs import PackError, checked_points, made_for_another, read_pack, read_tensors
+from classifiers.stack import HeadStack
 from classifiers.types import (
     Batch,
     ClassifierError,
@@ -65,6 +66,7 @@ class Head:
         manifest = read_pack(folder, kind="head", needs=NEEDS, files=FILES)
         if manifest["encoder"] != encoder.hash:
             raise made_for_another(folder, manifest, encoder.folder, encoder.name, encoder.hash)
+        self.folder = folder
         self.manifest: Mapping[str, Any] = manifest
         self.name = str(manifest["name"])
         self.labels = checked_points(folder, manifest)
@@ -110,31 +112,6 @@ class Head:
         return array.astype(dtype, copy=False)
 
 
-class HeadStack:
-    """All heads of one encoder, their weights side by side."""
-
-    def __init__(self, reader: Reader, heads: Sequence[Head]) -> None:
-        self.reader = reader
-        self.encoder = reader.encoder
-        self.columns: list[slice] = []
-        first = 0
-        for head in heads:
-            self.columns.append(slice(first, first + len(head.labels)))
-            first += len(head.labels)
-        self.weight = np.ascontiguousarray(np.hstack([head.weight for head in heads]))
-        self.lexical = np.ascontiguousarray(np.hstack([head.lexical for head in heads]))
-        self.bias = np.concatenate([head.bias for head in heads])
-
-    def logits(self, batch: Batch) -> Array:
-        """``[windows of all views, all labels of all heads]``."""
-        views = self.reader.views(batch)
-        result: Array = views.encoded.features @ self.weight + self.bias
-        for row, window in enumerate(views.encoded.windows):
-            buckets, values = lexical.features(views.forms[window.text][window.start : window.end])
-            result[row] += values @ self.lexical[buckets].astype(np.float32)
-        return result
-
-
 class HeadClassifier:
     """One head of a stack, as a classifier."""
 
@@ -149,6 +126,11 @@ class HeadClassifier:
         self.kind = head.decision
         self.version = str(head.manifest["hash"])[:12]
         self.manifest = head.manifest
+
+    @property
+    def head(self) -> Head:
+        """Its numbers."""
+        return self._head
 
     @property
     def reader(self) -> Reader:
@@ -166,8 +148,8 @@ class HeadClassifier:
         For long text the windows are pooled: ``max`` takes each label's most certain window,
         ``mean`` the average logit.
         """
-        views = self._stack.reader.views(batch)
-        everything = batch.shared((self._stack, "logits"), self._stack.logits)
+        judged = self._stack.judged(batch)
+        views, everything = judged.views, judged.logits
         rows = owned_rows(views, len(batch.texts))
         pooled = np.stack([self._pool(everything[own, self._columns], views, own) for own in rows])
         scores = probabilities(pooled, self._head.decision)
@@ -218,11 +200,11 @@ class HeadClassifier:
             raise UnknownLabel(f"{self.name}: {label} is the lack of evidence; no token made it")
         column = self._columns.start + self._column(label)
         batch = Batch([text])
-        views = self._stack.reader.views(batch)
+        judged = self._stack.judged(batch)
+        views = judged.views
         rows = list(range(len(views.encoded.windows)))
         if self._head.pooling == "max":
-            batch_logits = batch.shared((self._stack, "logits"), self._stack.logits)
-            rows = [int(np.argmax(batch_logits[:, column]))]
+            rows = [int(np.argmax(judged.logits[:, column]))]
         else:
             windows = views.encoded.windows
             last = len(views.forms) - 1
@@ -257,7 +239,7 @@ class HeadClassifier:
             return highest
         # The plain form stands last: averaged with the raw one, a disguise would halve the evidence.
         windows = [views.encoded.windows[row] for row in rows]
-        last = windows[-1].text
+        last = max(window.text for window in windows)
         own = [i for i, w in enumerate(windows) if w.text == last and not w.sentence]
         average: Array = logits[own].mean(axis=0)
         return average
@@ -353,6 +335,11 @@ def load_heads(folders: Sequence[Path], encoder: Encoder | Reader) -> list[HeadC
     heads = [Head(folder, reader.encoder) for folder in folders]
     if not heads:
         return []
+    return stacked(reader, heads)
+
+
+def stacked(reader: Reader, heads: Sequence[Head]) -> list[HeadClassifier]:
+    """Some heads of one encoder as classifiers, their products stacked."""
     stack = HeadStack(reader, heads)
     return [
         HeadClassifier(head, stack, columns)

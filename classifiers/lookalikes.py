@@ -22,7 +22,11 @@ _INVISIBLE = (
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
     "\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffc"
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+    "\ue000-\uf8ff\ufdd0-\ufdef\ufffd\U000f0000-\U0010ffff"
 )
+_NOTHING = re.compile("[\ue000-\uf8ff\ufdd0-\ufdef\ufffd\U000f0000-\U0010ffff]+")
+"""Characters that mean nothing, or what some font makes of them: a sign by itself is honest, one between
+two letters is not."""
 _LINE_ENDS = "\x0b\x1c-\x1f\x85\u2028\u2029"
 """White space that the ``\\s`` of RE2 does not know; U+1680 becomes a space like all its kin."""
 _MARKS = (
@@ -162,6 +166,7 @@ def character_edits(text: str) -> Iterable[Edit]:
 
 _TAG = re.compile(f"[{_TAGS}]")
 _INVISIBLE_ONE = re.compile(f"[{_INVISIBLE}]")
+_LINE_BREAK = re.compile(r"[ \t]*\r?\n[ \t]*(?=[^\W\d_])")
 
 
 @lru_cache(maxsize=4096)
@@ -209,11 +214,15 @@ def _invisible(text: str, start: int, end: int) -> Iterable[Edit]:
         return
     if _belongs(run, before, after):
         return
+    if before.isalpha() and (broken := _LINE_BREAK.match(text, end)):
+        end = broken.end()  # a soft hyphen at the end of a line: the word goes on
     yield start, end, ""
 
 
 def _belongs(run: str, before: str, after: str) -> bool:
     """Joiners and marks of honest emoji and of scripts that need them."""
+    if _NOTHING.fullmatch(run):
+        return not (before.isalnum() and after.isalnum())
     if run == "\U000e007f":
         return bool(before) and bool(_TAG.match(before))  # the end of a flag
     if not before:

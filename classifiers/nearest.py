@@ -85,6 +85,16 @@ class NearestClassifier:
             self._calibration_truth = np.hstack([self._calibration_truth, none])
             self.labels = (*self.labels, OUT_OF_SCOPE)
 
+    @property
+    def reader(self) -> Reader:
+        """The encoder's work."""
+        return self._reader
+
+    @property
+    def examples(self) -> tuple[Array, npt.NDArray[np.bool_]]:
+        """``[examples, features]`` of unit length, and ``[examples, labels]`` which labels they have."""
+        return self._examples, self._truth
+
     def predict(self, batch: Batch) -> list[tuple[Prediction, ...]]:
         """See :meth:`classifiers.types.Classifier.predict`. Of a long text the nearest window
         counts."""

@@ -28,11 +28,43 @@ def _padding(text: str) -> Iterable[Edit]:
         yield found.start(), found.end(), "\n\n" if "\n" in found.group() else " "
 
 
+# -- markup and line ends within words: "ig**no**re", "ig<wbr>nore", "ig-" at the end of a line -------
+
+_TAG = r"</?(?:b|i|u|s|a|em|strong|span|wbr|font|mark|small|tt|code|sub|sup)\b[^<>\n]{0,40}>"
+_MARKUP = re.compile(
+    rf"(?i)(?<=[^\W\d_])(?:\*{{1,3}}|~~|__|`|<!--[^<>\n]{{0,80}}-->|{_TAG})+(?=[^\W\d_])"
+)
+_HYPHENATED = re.compile(r"(?<=[^\W\d_]{2})-[ \t]*\r?\n[ \t]*(?=[^\W\d_]{2})")
+_JOINED = re.compile(r"(?<=[\w ,.:;!?])([\"'])[ \t\r\n\\]*[+&.][ \t\r\n\\]*\1(?=[\w ])")
+_SINGLE = frozenset({"*", "__", "`"})
+_FEWEST_MARKS = 6
+"""Stars, double underscores and ticks are honest in code and formulas: two in a word are none, or so many."""
+
+
+def _within_words(text: str) -> Iterable[Edit]:
+    found = list(_MARKUP.finditer(text))
+    paired = {
+        place
+        for one, two in pairwise(found)
+        if text[one.end() : two.start()].isalpha()
+        for place in (one.start(), two.start())
+    }
+    few = len(found) < _FEWEST_MARKS
+    edits = [
+        (m.start(), m.end(), "")
+        for m in found
+        if not few or m.start() in paired or m.group() not in _SINGLE
+    ]
+    edits += [(m.start(), m.end(), "") for m in _HYPHENATED.finditer(text)]
+    edits += [(m.start(), m.end(), "") for m in _JOINED.finditer(text)]
+    return sorted(edits)
+
+
 # -- letters spaced out: "i g n o r e", "i-g-n-o-r-e", "1.g.n.0.r.3" ---------------------------------
 
 _UNIT = r"[^\W_]|[@$!]"
 _SPACED = re.compile(
-    rf"(?<![\w@$!])(?:{_UNIT})(?P<gap>[ \t]{{1,3}}|[-._*/|~+,·•−–—])(?:{_UNIT})"
+    rf"(?<![\w@$!])(?:{_UNIT})(?P<gap>[ \t]{{1,3}}|\r?\n|[-._*/|~+,·•−–—])(?:{_UNIT})"
     rf"(?:(?P=gap)(?:{_UNIT})){{2,}}(?![\w@$!])"
 )
 _VOWELS = frozenset("aeiouyàáâäãåèéêëìíîïòóôöõùúûüаеёиоуыэюяαεηιουω")
@@ -229,7 +261,11 @@ def _is_disguise(text: str, word: re.Match[str], runs: list[re.Match[str]]) -> b
     return len(runs) > 1 or (rest >= 2 and runs[0].end() - runs[0].start() >= 4)
 
 
-WORD_STEPS = (_padding, _spaced, _thick_leet, _leet, _stretched)
+WORD_STEPS = (_padding, _within_words, _spaced, _thick_leet, _leet, _stretched)
+
+
+_ANY = r"[A-Za-z\x{80}-\x{10ffff}]"
+"""A letter, roughly: the exact class of them makes the automaton large."""
 
 
 def _suspicion(letter: str, sign: str) -> str:
@@ -237,6 +273,9 @@ def _suspicion(letter: str, sign: str) -> str:
     return (
         rf"{letter}[ \t\x{{3000}}]{{4,}}{letter}|\n[ \t\r]*\n[ \t\r]*\n[ \t\r]*\n"
         rf"|(?:^|[^\w@$!]){sign}(?:(?:{apart}){{3}}(?:[^\w@$!]|$)|(?:{apart}){{4}})"
+        rf"|\n{_ANY}\r?\n{_ANY}\r?\n{_ANY}\r?\n"
+        rf"|{_ANY}(?:\*+|~~|__|`|<[!/A-Za-z][^<>\n]*>){_ANY}"
+        rf"|{_ANY}-[ \t]*\r?\n[ \t]*{_ANY}|[\"'][ \t]*[+&.][ \t]*[\"']"
         r"|[A-Za-z][013457@$]{1,2}[A-Za-z]|(?i:" + "|".join(c * 3 for c in ascii_lowercase) + ")"
     )
 

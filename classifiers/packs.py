@@ -122,6 +122,33 @@ def read_pack(
     return manifest
 
 
+def name_of_pack(folder: Path) -> str:
+    """What a pack calls itself; its files are not checked.
+
+    Raises:
+        PackError: there is no manifest, or it cannot be read.
+    """
+    return str(_said(folder).get("name", folder.name))
+
+
+def hash_of_pack(folder: Path) -> str:
+    """What a pack says of its content; nothing is checked.
+
+    Raises:
+        PackError: see :func:`name_of_pack`.
+    """
+    return str(_said(folder).get("hash", ""))
+
+
+def _said(folder: Path) -> dict[str, Any]:
+    try:
+        said = json.loads((folder / MANIFEST).read_text("utf-8"))
+    except (OSError, ValueError):
+        said = None
+    # An error that says what is wrong is read_pack's to word.
+    return said if isinstance(said, dict) else read_pack(folder, kind="head")
+
+
 def checked_points(folder: Path, manifest: Mapping[str, Any]) -> tuple[str, ...]:
     """The labels of a classifier's pack, once its name, labels and operating points have been checked.
 

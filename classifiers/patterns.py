@@ -20,7 +20,7 @@ from pydantic import Field, StringConstraints, model_validator
 from stdnum import iban, luhn, verhoeff
 from stdnum.iso7064 import mod_97_10
 
-from classifiers.decode import forms
+from classifiers.decode import Forms, batch_forms
 from classifiers.spans import Find, fixed_thresholds, without_overlaps
 from classifiers.types import (
     Batch,
@@ -148,11 +148,11 @@ class PatternClassifier:
         Raises:
             ClassifierError: a pattern matches in more than ``MAX_FINDS`` places.
         """
-        return [self._classify(text) for text in batch.texts]
+        forms = batch_forms(batch)
+        return [self._classify(text, more) for text, more in zip(batch.texts, forms, strict=True)]
 
-    def _classify(self, text: str) -> tuple[Prediction, ...]:
+    def _classify(self, text: str, more: Forms) -> tuple[Prediction, ...]:
         finds = list(self._search(text))
-        more = forms(text)
         for revealed in (*more.whole, *more.aside):
             for find in self._search(revealed.text):
                 span = revealed.to_original(find.start, find.end)

@@ -214,8 +214,11 @@ class Classification:
         errors: classifiers that failed on this text, name -> one-line reason. A classifier is in
             exactly one of the two mappings.
         cached: the predictions were remembered from an earlier request.
+        beside: what candidates found that are tried beside the classifiers of these names. No
+            decision reads it.
     """
 
     predictions: Mapping[str, tuple[Prediction, ...]]
     errors: Mapping[str, str] = field(default_factory=dict)
     cached: bool = False
+    beside: Mapping[str, tuple[Prediction, ...]] = field(default_factory=dict)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from classifiers.decode import forms as read_forms
+from classifiers.decode import batch_forms
 from classifiers.encoder import Array, Encoded, Encoder
 from classifiers.normalize_map import Plain
 from classifiers.types import Batch
@@ -26,12 +26,14 @@ class Views:
         owners: index of the original text of each form.
         forms: the strings themselves.
         plain: how a form maps back to the original, None for raw forms.
+        aside: indexes of the forms that are a part of their text and not all of it.
     """
 
     encoded: Encoded
     owners: tuple[int, ...]
     forms: tuple[str, ...]
     plain: tuple[Plain | None, ...]
+    aside: frozenset[int] = frozenset()
 
 
 class Reader:
@@ -64,8 +66,9 @@ class Reader:
         owners: list[int] = []
         forms: list[str] = []
         plains: list[Plain | None] = []
-        for index, text in enumerate(batch.texts):
-            more = read_forms(text)
+        aside: list[int] = []
+        for index, (text, more) in enumerate(zip(batch.texts, batch_forms(batch), strict=True)):
+            aside += range(len(forms), len(forms) + len(more.aside))
             # The whole text in its plainest form stands last: heads that average take that one.
             own = (*((form, form.text) for form in more.aside), (None, text))
             for form, content in (*own, *((form, form.text) for form in more.whole)):
@@ -73,4 +76,4 @@ class Reader:
                 forms.append(content)
                 plains.append(form)
         encoded = self.encoder.encode(forms, self._token_weight)
-        return Views(encoded, tuple(owners), tuple(forms), tuple(plains))
+        return Views(encoded, tuple(owners), tuple(forms), tuple(plains), frozenset(aside))

@@ -11,6 +11,7 @@ import re
 import unicodedata
 import zlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -88,17 +89,18 @@ def features(text: str, places: Places) -> Buckets:
     return buckets
 
 
-def _own(word: str) -> list[int]:
+@lru_cache(8192)  # most words of a text are words of every text
+def _own(word: str) -> tuple[int, ...]:
     low = word.lower()
     if any(map(str.isdigit, low)):
         low = _DIGIT.sub("0", low)
     key = low.encode("utf-8", "replace")
-    return [
+    return (
         zlib.crc32(key),
         zlib.crc32(_shape(word).encode("utf-8", "replace")),
         *(zlib.crc32(key[:size]) for size in _AFFIXES),
         *(zlib.crc32(key[-size:]) for size in _AFFIXES),
-    ]
+    )
 
 
 def _shape(word: str) -> str:

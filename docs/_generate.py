@@ -35,7 +35,9 @@ from proxy.errors import (
     UpstreamFault,
 )
 from proxy.ledger import Record
-from proxy.metrics import METRICS
+from proxy.ledgers.savings import HOW
+from proxy.metrics import METRICS, PROCESS
+from proxy.telemetry_names import ATTRIBUTES, INSTRUMENTS
 
 os.environ["COLUMNS"] = "96"  # argparse wraps its help at the terminal's width
 
@@ -134,9 +136,28 @@ def settings() -> str:
 def metrics() -> str:
     """Every Prometheus metric."""
     lines = ["| metric | kind | labels | what |", "|---|---|---|---|"]
-    for name, metric in METRICS.items():
+    for name, metric in {**METRICS, **PROCESS}.items():
         lines.append(f"| `{name}` | {metric.kind} | {', '.join(metric.labels)} | {metric.help} |")
     return "\n".join(lines) + "\n"
+
+
+def savings() -> str:
+    """How each figure of the savings is computed."""
+    lines = ["| figure | how it is computed |", "|---|---|"]
+    return "\n".join([*lines, *(f"| {name} | {told} |" for name, told in HOW.items())]) + "\n"
+
+
+def attributes() -> str:
+    """Every attribute of an OpenTelemetry span."""
+    lines = ["| attribute | what |", "|---|---|"]
+    return "\n".join([*lines, *(f"| `{n}` | {what} |" for n, what in ATTRIBUTES.items())]) + "\n"
+
+
+def instruments() -> str:
+    """Every OpenTelemetry metric."""
+    lines = ["| metric | unit | what |", "|---|---|---|"]
+    rows = (f"| `{name}` | {i.unit} | {i.help} |" for name, i in INSTRUMENTS.items())
+    return "\n".join([*lines, *rows]) + "\n"
 
 
 def record() -> str:

@@ -39,9 +39,9 @@ class BoundFaq:
     info: ClassifierInfo
 
     def classifiers(self) -> Iterator[str]:
-        """Names of the classifiers that it needs."""
-        yield self.leaf.classifier
-        yield from (leaf.classifier for leaf in self.slots.values())
+        """The classifiers that it needs, as ``name@version``; the FAQ's own has its version in its name."""
+        yield self.leaf.id
+        yield from (leaf.id for leaf in self.slots.values())
 
     def asked(self, signals: Signals, texts: Sequence[int]) -> str | None:
         """The id of the entry that all these texts ask for; None where they ask for several."""

@@ -59,7 +59,7 @@ class Attached:
         return self._on_streams
 
     def classifiers(self, stage: Stage) -> frozenset[str]:
-        """The classifiers that the rules need in a stage."""
+        """The classifiers that the rules need in a stage, as ``name@version``."""
         return self._classifiers[stage]
 
     def in_scope(self, stage: Stage, texts: Sequence[Text]) -> list[int]:

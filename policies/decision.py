@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from classifiers.types import Span, Stage
+from policies.seen import Seen
 
 Outcome = Literal["forward", "redact", "route", "answer", "block", "error"]
 
@@ -143,6 +144,8 @@ class Decision:
         errors: every rule that could not be decided.
         unscannable: the policy that stopped it because parts of it could not be read, and their
             number; None unless that is the reason. No rule has found anything then.
+        seen: the highest scores that the rules saw, by kind of text: what another threshold would
+            have done can be told from them.
     """
 
     stage: Stage
@@ -156,3 +159,4 @@ class Decision:
     shadow: tuple[Cause, ...] = ()
     errors: tuple[RuleError, ...] = field(default=())
     unscannable: Unscannable | None = None
+    seen: tuple[Seen, ...] = field(default=(), compare=False, repr=False)

@@ -12,6 +12,7 @@ from policies.bound import Hit
 from policies.decision import RANK, Cause, Decision, Outcome, Reply, RuleError, Unscannable
 from policies.redaction import Wanted, settle
 from policies.refused import refused_turns
+from policies.seen import Seen
 
 REMOVED = "[removed by policy]"
 """What stands in the place of a message that was refused in an earlier turn."""
@@ -183,7 +184,7 @@ class Draft:
         ):
             self.take("redact", cause)
 
-    def decision(self, taken: Collection[str]) -> Decision:
+    def decision(self, taken: Collection[str], seen: tuple[Seen, ...] = ()) -> Decision:
         """The verdict, when all rules have spoken."""
         return Decision(
             stage=self.stage,
@@ -197,4 +198,5 @@ class Draft:
             shadow=tuple(self.shadow),
             errors=tuple(self.errors),
             unscannable=self.unscannable,
+            seen=seen,
         )

@@ -6,7 +6,7 @@ the most restrictive outcome stands and redactions and tags add up.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from classifiers.types import Classification, Stage, Text
 from policies.answers import BoundFaq
@@ -17,7 +17,8 @@ from policies.draft import Draft, Fired
 from policies.policy import Scope
 from policies.redaction import apply_redactions, restorations, restore
 from policies.schema import BoundPolicy, BoundRule
-from policies.signals import Signals, View
+from policies.seen import Kind, Seen
+from policies.signals import Group, Signals, View
 
 __all__ = ["apply_redactions", "attached", "evaluate", "restorations", "restore"]
 
@@ -53,13 +54,14 @@ def evaluate(
     refusals = frozenset[str]().union(*(policy.refusals for policy in policies))
     draft = Draft(stage, texts, refusals)
     signals = Signals(results)
-    newest = View(signals, _newest(texts) if answerable else ())
+    newest = View(signals, [Group(signals, _newest(texts) if answerable else ())])
+    kinds = _kinds(texts, signals)
     views: dict[Scope, View] = {}
     for policy in policies:
         for bound in policy.rules_for(stage):
             view = newest if bound.every_text else views.get(bound.scope)
             if view is None:
-                covered = [i for i, text in enumerate(texts) if bound.scope.covers(text, stage)]
+                covered = [g for kind, g in kinds.items() if bound.scope.covers(kind, stage)]
                 view = views[bound.scope] = View(signals, covered)
             if bound.condition.possible(view):
                 _evaluate_rule(policy, bound, view, draft)
@@ -67,7 +69,29 @@ def evaluate(
         stopping = (policy.id for policy in policies if policy.stops_unread(stage))
         if (first := next(stopping, None)) is not None:
             draft.stop_unread(first, len(unscanned))
-    return draft.decision(taken)
+    return draft.decision(taken, _seen(policies, stage, kinds))
+
+
+def _kinds(texts: Sequence[Text], signals: Signals) -> dict[Kind, Group]:
+    """The texts by what decides which rules look at them."""
+    members: dict[Kind, list[int]] = {}
+    for index, text in enumerate(texts):
+        kind = Kind(text.role, text.last_turn, text.across, text.derived)
+        members.setdefault(kind, []).append(index)
+    return {kind: Group(signals, indexes) for kind, indexes in members.items()}
+
+
+def _seen(
+    policies: Sequence[BoundPolicy], stage: Stage, kinds: Mapping[Kind, Group]
+) -> tuple[Seen, ...]:
+    """By kind of text, the scores that rules which look at it ask for, whether it came to that or not."""
+    found: list[Seen] = []
+    for kind, group in kinds.items():
+        asked = [policy.asked(stage, kind) for policy in policies]
+        if any(asked):
+            scores = {id: group.rounded(name) for a in asked for name, id in a.items()}
+            found.append(Seen(kind, len(group.indexes), scores))
+    return tuple(found)
 
 
 def _newest(texts: Sequence[Text]) -> list[int]:

@@ -16,6 +16,7 @@ from classifiers.written import Written, items_of, list_of, name_of, one_of, tex
 from classifiers.yaml_source import Document
 from policies.actions import ACTIONS, Action, AnswerFrom, Route, Turns
 from policies.conditions import Always, Condition
+from policies.seen import Kind
 
 ROLES: dict[str, frozenset[str]] = {
     "system": frozenset({"system"}),
@@ -80,7 +81,7 @@ class Scope:
     def __hash__(self) -> int:
         return self._hash  # looked up for every rule of every request
 
-    def covers(self, text: Text, stage: Stage) -> bool:
+    def covers(self, text: Text | Kind, stage: Stage) -> bool:
         if stage == "output":
             return True
         if self.last_turn_only and not text.last_turn:

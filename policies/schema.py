@@ -18,6 +18,7 @@ from policies.conditions import RESERVED, Leaf
 from policies.faults import PolicyError
 from policies.policy import Attach, Case, Message, Policy, Rule, Scope
 from policies.redaction import bracketed
+from policies.seen import Kind
 
 __all__ = [
     "RESERVED",
@@ -34,6 +35,10 @@ __all__ = [
     "load_all",
     "loads",
 ]
+
+
+_MOST_KINDS = 256
+"""Kinds of texts that are remembered; roles are few, whatever clients invent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,10 @@ class BoundPolicy:
         default_factory=dict, init=False, repr=False, compare=False
     )
 
+    _asked: dict[tuple[Stage, Kind], Mapping[str, str]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
     refusals: frozenset[str] = field(init=False, repr=False, compare=False)
     """The words of its block rules."""
 
@@ -80,6 +89,22 @@ class BoundPolicy:
     def rules_for(self, stage: Stage) -> tuple[BoundRule, ...]:
         """The rules that check a stage, in file order."""
         return self._by_stage[stage]
+
+    def asked(self, stage: Stage, kind: Kind) -> Mapping[str, str]:
+        """The classifiers that the conditions of those rules name that look at a kind of text, and
+        ``name@version`` of each. A FAQ's own is not among them."""
+        known = self._asked.get((stage, kind))
+        if known is None:
+            known = {
+                leaf.classifier: leaf.id
+                for bound in self._by_stage[stage]
+                if bound.scope.covers(kind, stage)
+                for leaf, _ in bound.condition.leaves()
+                if bound.faq is None or leaf is not bound.faq.leaf
+            }
+            if len(self._asked) < _MOST_KINDS:
+                self._asked[stage, kind] = known
+        return known
 
     @property
     def id(self) -> str:
@@ -97,18 +122,18 @@ class BoundPolicy:
 
     @property
     def classifiers(self) -> frozenset[str]:
-        """Names of the classifiers that its rules need."""
+        """The classifiers that its rules need, each as the ``name@version`` whose thresholds they have."""
         return _needed(self.rules)
 
     def classifiers_for(self, stage: Stage) -> frozenset[str]:
-        """Names of the classifiers that its rules need on input or on output."""
+        """The classifiers that its rules need on input or on output, as ``name@version``."""
         return _needed(self._by_stage[stage])
 
 
 def _needed(rules: Iterable[BoundRule]) -> frozenset[str]:
     needed: set[str] = set()
     for bound in rules:
-        needed |= {leaf.classifier for leaf, _ in bound.condition.leaves()}
+        needed |= {leaf.id for leaf, _ in bound.condition.leaves()}
         needed.update(bound.faq.classifiers() if bound.faq else ())
     return frozenset(needed)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from classifiers.types import Classification, Prediction
+from policies.peaks import Leaf, Peaks, peaks_of
 
 
 class Signals:
@@ -14,11 +15,10 @@ class Signals:
     no verdict: that is never read as "nothing found".
     """
 
-    __slots__ = ("_results", "_scores")
+    __slots__ = ("_results",)
 
     def __init__(self, results: Sequence[Classification]) -> None:
         self._results = results
-        self._scores: dict[tuple[int, str], Mapping[str, float] | None] = {}
 
     def finds(self, text: int, classifier: str) -> Sequence[Prediction]:
         """Every prediction of a classifier on a text."""
@@ -26,14 +26,11 @@ class Signals:
 
     def scores(self, text: int, classifier: str) -> Mapping[str, float] | None:
         """Best score by label; None where there is no verdict. Labels not found are absent."""
-        key = (text, classifier)
-        if key not in self._scores:
-            result = self._results[text]
-            found = result.predictions.get(classifier)
-            best: dict[str, float] = {}
-            valid = found is not None and classifier not in result.errors and _raise(best, found)
-            self._scores[key] = best if valid else None
-        return self._scores[key]
+        return peaks_of((self._results[text],)).of(classifier)
+
+    def peaks(self, indexes: Sequence[int]) -> Peaks:
+        """The highest scores of some of the texts."""
+        return peaks_of(tuple([self._results[i] for i in indexes]))
 
     def reason(self, text: int, classifier: str) -> str:
         """Why there is no verdict, in one line."""
@@ -45,6 +42,29 @@ class Signals:
         return f"no result of classifier {classifier}"
 
 
+class Group:
+    """Texts that the same rules look at, and their highest scores."""
+
+    __slots__ = ("_peaks", "indexes", "signals")
+
+    def __init__(self, signals: Signals, indexes: Sequence[int]) -> None:
+        self.signals = signals
+        self.indexes = indexes
+        self._peaks = signals.peaks(indexes)
+
+    def peaks(self, classifier: str) -> Mapping[str, float] | None:
+        """Best score by label over the texts; None where the verdict on any of them is missing."""
+        return self._peaks.of(classifier)
+
+    def may(self, leaf: Leaf) -> bool:
+        """Whether a leaf may match one of the texts."""
+        return self._peaks.may(leaf)
+
+    def rounded(self, classifier: str) -> Mapping[str, float] | None:
+        """The same as records keep it."""
+        return self._peaks.rounded(classifier)
+
+
 class View:
     """The texts that some rules look at; rules with the same scope share one.
 
@@ -52,37 +72,9 @@ class View:
     that at once, so that the cost of a rule does not grow with the conversation.
     """
 
-    __slots__ = ("_peaks", "indexes", "signals")
+    __slots__ = ("groups", "indexes", "signals")
 
-    def __init__(self, signals: Signals, indexes: Sequence[int]) -> None:
+    def __init__(self, signals: Signals, groups: Sequence[Group]) -> None:
         self.signals = signals
-        self.indexes = indexes
-        self._peaks: dict[str, Mapping[str, float] | None] = {}
-
-    def peaks(self, classifier: str) -> Mapping[str, float] | None:
-        """Best score by label over the texts; None where the verdict on any of them is missing."""
-        if classifier not in self._peaks:
-            self._peaks[classifier] = self._peak(classifier)
-        return self._peaks[classifier]
-
-    def _peak(self, classifier: str) -> Mapping[str, float] | None:
-        peak: dict[str, float] = {}
-        for index in self.indexes:
-            scores = self.signals.scores(index, classifier)
-            if scores is None:
-                return None
-            for label, score in scores.items():
-                if score > peak.get(label, -1.0):
-                    peak[label] = score
-        return peak
-
-
-def _raise(best: dict[str, float], found: Sequence[Prediction]) -> bool:
-    """Put the higher scores into ``best``; False if one is no number."""
-    for prediction in found:
-        score, label = prediction.score, prediction.label
-        if score != score:
-            return False
-        if score > best.get(label, -1.0):
-            best[label] = score
-    return True
+        self.indexes = sorted(index for group in groups for index in group.indexes)
+        self.groups = groups

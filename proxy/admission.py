@@ -85,6 +85,8 @@ class Admission:
             ticket.headers.update(told(verdict))
             self._refuse(caller, verdict, now)
             ticket.counted = True
+        else:
+            self._metrics.add("doorman_fail_open_total", guard="limits")
 
     async def reserve(self, ticket: Ticket, tokens: int) -> None:
         """Count the prompt of a request that is about to be looked at and forwarded.
@@ -158,7 +160,11 @@ class Admission:
         except CountersAway:
             self._metrics.add("doorman_limits_errors_total")
             if not self._away:
-                log.error("Redis is away; limits.on_error is %s", self._on_error)
+                log.error(
+                    "limits cannot be counted: Redis is away, or not configured for several workers; "
+                    "limits.on_error is %s",
+                    self._on_error,
+                )
             self._away = True
             if self._on_error == "allow":
                 return None

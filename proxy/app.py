@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from starlette.types import Receive, Scope, Send
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from classifiers.types import Classifier
 from proxy.asgi import Request, Responder
 from proxy.config import Config
+from proxy.dashboard import door
+from proxy.dashboard.desk import Desk
+from proxy.dashboard.pages import PAGES
 from proxy.endpoints import ENDPOINTS
 from proxy.gateway import Gateway
 from proxy.ledger import Ledger
-from proxy.routes import no_such_path, routes
+from proxy.logs import quiet
+from proxy.routes import Door, no_such_path, routes
 from proxy.upstream import Upstreams
 
 OTHER_PATHS = "other"
@@ -40,24 +46,53 @@ def create_app(
     them fails the start.
     """
     gateway = Gateway(config, upstream=upstream, classifiers=classifiers, ledger=ledger)
+    desk = Desk(gateway, PAGES) if config.dashboard.enabled else None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        asyncio.get_running_loop().set_exception_handler(quiet)
         await gateway.start()
         try:
             yield
         finally:
+            if desk is not None:
+                await desk.close()
             await gateway.stop()
 
     # No generated documentation: it would describe handlers that read bodies by themselves.
-    app = FastAPI(
+    app = Doorman(
         title="Doorman", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
     )
     app.state.gateway = gateway
     app.router.routes.extend(routes())
+    if desk is not None:
+        app.state.desk = desk
+        app.router.routes.extend(door.routes(PAGES))
     app.router.redirect_slashes = False
     app.router.default = nowhere
     return app
+
+
+class Doorman(FastAPI):
+    """FastAPI with the guarded paths in front of it: what it does for every request costs about as much
+    as the rest of the way, and they need none of it."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """The application behind the middleware, but for the paths that need no match."""
+        doors = {
+            route.path: route.endpoint
+            for route in self.router.routes
+            if isinstance(route, Route)
+            and isinstance(route.endpoint, Door)
+            and "{" not in route.path
+        }
+        rest = super().build_middleware_stack()
+
+        async def front(scope: Scope, receive: Receive, send: Send) -> None:
+            door = doors.get(scope["path"]) if scope["type"] == "http" else None
+            await (rest if door is None else door)(scope, receive, send)
+
+        return front
 
 
 async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,11 +102,13 @@ async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.close", "code": 1000})
         return
     request = Request.of(scope)
+    gateway: Gateway = scope["app"].state.gateway
+    trace = gateway.telemetry.begin(request.headers)
     error = no_such_path()
     near = (e for path, e in ENDPOINTS.items() if request.path.startswith(f"{path}/"))
     endpoint = next(near, None)
     shape = None if endpoint is None else endpoint.shaped
     await Responder(send, shape).error(error, request.request_id)
-    metrics = scope["app"].state.gateway.metrics
     # Not by its path: clients invent as many as they like.
-    metrics.add("doorman_requests_total", path=OTHER_PATHS, status="404")
+    gateway.metrics.add("doorman_requests_total", path=OTHER_PATHS, status="404")
+    gateway.telemetry.finish(trace, request.method, None, 404)

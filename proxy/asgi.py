@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import re
 import secrets
@@ -36,25 +37,28 @@ ErrorShape = Callable[[Answer, str], Answer]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The head of a request; ``headers`` by lower-case name, without any ``x-doorman-*``."""
+    """The head of a request; ``headers`` by lower-case name, without any ``x-doorman-*``; ``query``
+    as it came."""
 
     method: str
     path: str
     headers: Mapping[str, str]
     request_id: str
+    query: bytes = field(default=b"", repr=False)
 
     @classmethod
     def of(cls, scope: Scope) -> Request:
         """Read the head of an ASGI scope."""
         headers = {
-            name.decode("latin-1"): value.decode("latin-1")
+            str(name, "latin-1"): str(value, "latin-1")
             for name, value in scope["headers"]
             # Clients must not be able to pretend to be the gateway.
             if not name.startswith(b"x-doorman-")
         }
         given = headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
-        return cls(scope["method"], scope["path"], headers, request_id)
+        query = scope.get("query_string", b"")
+        return cls(scope["method"], scope["path"], headers, request_id, query)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +133,7 @@ class Responder:
             own = {n: v for n, v in headers.items() if not n.startswith(LIMIT_PREFIXES)}
             headers = {**own, **self.limits}
         head = {**headers, "content-type": content_type}
-        pairs = [(name.encode("latin-1"), _latin(value)) for name, value in head.items()]
+        pairs = [(_name(name), _latin(value)) for name, value in head.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": pairs})
 
     async def chunk(self, body: bytes) -> None:
@@ -144,21 +148,27 @@ class Responder:
         await self._send({"type": "http.response.body", "body": b""})
 
 
-async def read_body(request: Request, receive: Receive, limit: int, seconds: float) -> bytes:
+async def read_body(
+    request: Request,
+    receive: Receive,
+    limit: int,
+    seconds: float,
+    content_type: str = "application/json",
+) -> bytes:
     """The body of a request, read no further than the limit.
 
     Raises:
-        UnsupportedMedia: not JSON by its content type, or compressed.
+        UnsupportedMedia: of another content type, or compressed.
         TooLarge: more than ``limit`` bytes.
         TooSlow: sending it took longer than ``seconds``.
         ConnectionResetError: the client went away while sending.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        # Also keeps web pages from posting to a gateway on their visitor's own machine.
-        raise UnsupportedMedia("The body's content type is not supported; use application/json.")
+    if kind != content_type:
+        # Also keeps web pages from posting JSON to a gateway on their visitor's own machine.
+        raise UnsupportedMedia(f"The body's content type is not supported; use {content_type}.")
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise UnsupportedMedia("Compressed bodies are not supported; send plain JSON.")
+        raise UnsupportedMedia("Compressed bodies are not supported; send it plain.")
     if int(request.headers.get("content-length", "0")) > limit * _DISCARD_FACTOR:
         raise _too_large(limit)  # it would not be read to its end anyway
     try:
@@ -202,19 +212,24 @@ async def aside(size: int, work: Callable[[], T]) -> T:
 
 async def unless_left(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
     """Do the work, and cancel it when the client goes away. The body must have been read."""
-    working = asyncio.ensure_future(work)
-    watching = asyncio.ensure_future(_left(receive))
+    task = asyncio.current_task()
+    assert task is not None
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        await _left(receive)
+        gone = True
+        task.cancel()
+
+    watching = asyncio.ensure_future(watch())
     try:
-        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        await work
+    except asyncio.CancelledError:
+        if not gone or task.uncancel():
+            raise  # we ourselves are being stopped
     finally:
         watching.cancel()
-        if not working.done():
-            working.cancel()
-        try:
-            await working
-        except asyncio.CancelledError:
-            if asyncio.current_task().cancelling():  # type: ignore[union-attr]
-                raise  # we ourselves are being stopped
 
 
 def log_unexpected(error: BaseException, request_id: str) -> None:
@@ -229,6 +244,13 @@ async def _left(receive: Receive) -> None:
         pass
 
 
+@functools.lru_cache(1024)
+def _name(name: str) -> bytes:
+    return name.encode("latin-1")
+
+
 def _latin(value: str) -> bytes:
+    if value.isascii() and value.isprintable():
+        return value.encode()
     # A header is one line, whatever an upstream or a policy's name holds.
     return re.sub(r"[\x00-\x1f\x7f]", " ", value).encode("latin-1", "replace")

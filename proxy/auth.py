@@ -88,6 +88,15 @@ class Keys:
         given = [key.strip() for key in (*given, headers.get("x-api-key", "")) if key.strip()]
         if not given:
             raise Unauthorized("No client key; send it as `Authorization: Bearer KEY`.")
+        return self.known(*given).caller
+
+    def known(self, *given: str) -> Known:
+        """The first of these keys that counts.
+
+        Raises:
+            Unauthorized: none of them does, or it has expired.
+            Unavailable: it may be one of the database, which could not be read yet.
+        """
         now, found = self._clock(), [self._find(key) for key in given]
         known = next((k for k in found if k and (k.ends is None or k.ends > now)), None)
         if known is None and self.unread:
@@ -100,7 +109,21 @@ class Keys:
                 "This client key has expired; ask whoever runs this gateway for a new one.",
                 code="expired_api_key",
             )
-        return known.caller
+        return known
+
+    def admin(self, digest: bytes) -> Caller | None:
+        """The admin whose key has this digest, if it counts now."""
+        found, now = self._known.get(digest), self._clock()
+        if found is None or (found.ends is not None and found.ends <= now):
+            return None
+        grant = found.caller.grant
+        expired = grant.expires is not None and grant.expires <= now
+        return found.caller if grant.admin and not expired else None
+
+    def named(self, name: str) -> Caller | None:
+        """The caller of this name, if one of its keys counts."""
+        callers = (key.caller for key in self._known.values())
+        return next((caller for caller in callers if caller.name == name), None)
 
     def check_admin(self, caller: Caller) -> None:
         """Raise Forbidden for any other key than an admin's, once there is one."""

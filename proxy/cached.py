@@ -244,10 +244,14 @@ class Cached:
                 self._semantic.clear()
 
     def _text(self, policy: BoundPolicy) -> str:
-        """A policy as it is written: its name and version do not change with every edit."""
+        """A policy as it is written, for its name and version do not change with every edit, and the
+        versions of what it asks."""
         known = self._written.get(id(policy))
         if known is None or known[0] is not policy:
-            known = self._written[id(policy)] = (policy, repr(policy.policy))
+            known = self._written[id(policy)] = (
+                policy,
+                f"{policy.policy!r} {sorted(policy.classifiers)}",
+            )
         return known[1]
 
 

@@ -36,10 +36,17 @@ COMMANDS: dict[str, Command] = {
     "policy": Command("proxy.commands.policy", "lint policy files, or run their tests"),
     "keys": Command("proxy.commands.keys", "make, list, revoke and rotate client keys"),
     "ledger": Command("proxy.commands.ledger", "show, check and export the recorded decisions"),
+    "savings": Command("proxy.commands.savings", "calls avoided and dollars saved, with mistakes"),
     "packs": Command("proxy.commands.packs", "list the shipped classifiers, or show one"),
+    "feedback": Command(
+        "proxy.commands.feedback", "what people said of decisions, and corrected classifiers"
+    ),
     "train": Command("proxy.commands.train", "train a classifier from a task file, or correct one"),
     "evaluate": Command("proxy.commands.evaluate", "measure a classifier on labelled rows"),
     "compare": Command("proxy.commands.compare", "two classifiers on the same rows"),
+    "backtest": Command(
+        "proxy.commands.backtest", "what another policy would have done to recorded requests"
+    ),
     "encoder": Command("proxy.commands.encoder", "make an encoder pack of a sentence encoder"),
 }
 

@@ -7,7 +7,6 @@ themselves in ``repr``.
 
 from __future__ import annotations
 
-import ipaddress
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 from classifiers.patterns import PatternConfig
 from classifiers.types import StrictModel
 from proxy.config_cache import CacheConfig
+from proxy.config_dashboard import DashboardConfig
+from proxy.config_feedback import FeedbackConfig
 from proxy.config_keys import ClientKey, RedisConfig
 from proxy.config_ledger import LedgerConfig
 from proxy.config_routing import (
@@ -27,6 +28,8 @@ from proxy.config_routing import (
     Routing,
     routing,
 )
+from proxy.config_server import ServerConfig, is_loopback
+from proxy.config_telemetry import TelemetryConfig
 from proxy.prices import COMPLETION_TOKENS
 from proxy.yaml_source import Address, ConfigError, Source, explain
 
@@ -43,17 +46,6 @@ __all__ = [
     "load",
     "loads",
 ]
-
-
-class ServerConfig(StrictModel):
-    """Where the gateway listens, and how long it finishes open requests after SIGTERM."""
-
-    host: str = "127.0.0.1"
-    """Address to listen on; any but a loopback address needs ``keys``."""
-    port: int = Field(default=8080, ge=0, le=65535)
-    """Port to listen on; 0 takes a free one."""
-    drain_seconds: float = Field(default=30, gt=0)
-    """How long open requests may go on after SIGTERM."""
 
 
 class LitellmParams(BaseModel):
@@ -97,6 +89,12 @@ class ModelEntry(StrictModel):
     model_info: dict[str, Any] = Field(default_factory=dict)
     """litellm's ``model_info``; ``base_model`` names the entry of the price map."""
 
+    @property
+    def price_key(self) -> str:
+        """The name in litellm's price map."""
+        base = self.model_info.get("base_model")
+        return base if isinstance(base, str) and base else self.litellm_params.model
+
 
 class ClassifiersConfig(StrictModel):
     """Which classifiers are loaded."""
@@ -105,6 +103,9 @@ class ClassifiersConfig(StrictModel):
     """Which of the shipped classifiers are loaded: ``all``, or a list of names."""
     packs: tuple[Path, ...] = ()
     """Folders of further model packs, relative to the config file."""
+    corrected: Path = Path("doorman-data/packs")
+    """Folder of corrected packs, relative to the config file (without one, to the working directory):
+    those that were promoted take the place of the packs above."""
     encoder: Path | None = None
     """Folder of another encoder pack than the shipped one, relative to the config file. Packs made for
     the shipped one are refused with it: list your own, and the shipped classifiers you rebuilt."""
@@ -230,6 +231,9 @@ class Config(StrictModel):
     redis: RedisConfig = RedisConfig()
     record: RecordConfig = RecordConfig()
     ledger: LedgerConfig = LedgerConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
+    dashboard: DashboardConfig = DashboardConfig()
+    feedback: FeedbackConfig = FeedbackConfig()
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Config:
@@ -273,15 +277,18 @@ class Config(StrictModel):
                 "listen on 127.0.0.1"
             )
 
+    def check_workers(self) -> None:
+        """Refuse limits that several processes would each count for themselves.
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address; names other than localhost count as no."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+        Raises:
+            ConfigError: a key has limits, there are several workers and no Redis.
+        """
+        limited = [key.name for key in self.keys if key.grant.allowance.counted]
+        if self.server.workers > 1 and limited and self.redis.url is None:
+            raise ConfigError(
+                f"server.workers is {self.server.workers}, and key {limited[0]!r} has limits, which every "
+                "worker would count for itself; set redis.url, or workers: 1"
+            )
 
 
 def defaults() -> Config:
@@ -348,6 +355,7 @@ def loads(text: str, path: Path, *, secrets: bool | Literal["ledger"] = True) ->
             "policies": tuple(folder / file for file in config.policies),
             "classifiers": _placed(config.classifiers, folder),
             "ledger": config.ledger.placed(folder),
+            "feedback": config.feedback.placed(folder),
         }
     )
 
@@ -355,8 +363,10 @@ def loads(text: str, path: Path, *, secrets: bool | Literal["ledger"] = True) ->
 def _placed(classifiers: ClassifiersConfig, folder: Path) -> ClassifiersConfig:
     """Paths relative to the config file, made whole."""
     packs = tuple(folder / pack for pack in classifiers.packs)
+    corrected = folder / classifiers.corrected
     encoder = None if classifiers.encoder is None else folder / classifiers.encoder
-    return classifiers.model_copy(update={"packs": packs, "encoder": encoder})
+    changes = {"packs": packs, "encoder": encoder, "corrected": corrected}
+    return classifiers.model_copy(update=changes)
 
 
 def _is_secret(address: Address) -> bool:
@@ -365,6 +375,7 @@ def _is_secret(address: Address) -> bool:
         address[:1] == ("keys",)
         or address in (("record", "hash_key"), ("ledger", "url"), ("redis", "url"))
         or (address[:1] == ("model_list",) and "litellm_params" in address)
+        or address[:2] == ("telemetry", "headers")
     )
 
 

@@ -31,8 +31,8 @@ class Terms(StrictModel):
     expires: datetime | None = None
     """Day or time from which on the key is refused, UTC if it names no zone."""
     admin: bool = False
-    """For ``/metrics`` and other endpoints that tell of all clients. It calls models only if ``models``
-    names some. As soon as one admin key exists, no other key may read those endpoints."""
+    """For the dashboard, ``/metrics`` and other endpoints that tell of all clients. It calls models only
+    if ``models`` names some. As soon as one admin key exists, no other key may read those endpoints."""
 
     @field_validator("budget_usd")
     @classmethod

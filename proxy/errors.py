@@ -74,6 +74,10 @@ class NotFound(InvalidRequest):
     """No such path, or no such model."""
 
 
+class NotPromoted(InvalidRequest):
+    """A pack did not take the place of another; each line of the message is a reason."""
+
+
 class WrongMethod(InvalidRequest):
     """The path exists, the method does not."""
 
@@ -134,6 +138,7 @@ ERRORS: dict[type[Exception], Shape] = {
     RateLimited: Shape(429, "rate_limit_error", "rate_limit_exceeded"),
     BudgetSpent: Shape(429, "insufficient_quota", "insufficient_quota"),
     NotFound: Shape(404, "invalid_request_error", "not_found"),
+    NotPromoted: Shape(409, "invalid_request_error", "not_promoted"),
     WrongMethod: Shape(405, "invalid_request_error", "method_not_allowed"),
     Unavailable: Shape(503, "server_error", "policy_unavailable"),
     UpstreamError: Shape(502, "server_error", "upstream_error"),
@@ -162,6 +167,9 @@ CODES: dict[str, tuple[type[Exception], str]] = {
     "unsupported_input": (InvalidRequest, "Images, or token ids in place of text: not read here."),
     "unknown_url": (NotFound, "No such path."),
     "model_not_found": (NotFound, "No such model."),
+    "decision_not_found": (NotFound, "No such decision is recorded, or it is another client's."),
+    "text_mismatch": (InvalidRequest, "A text of feedback is none of the decision's request."),
+    "no_ledger": (Unavailable, "Feedback needs the ledger's database, and there is none."),
     "too_many_connections": (Unavailable, "There are ``limits.max_connections`` clients already."),
     "expired_api_key": (Unauthorized, "The client key has expired."),
     "keys_unavailable": (Unavailable, "The keys of the database could not be read yet."),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from classifiers.types import Classification, Stage, Text
@@ -27,10 +27,14 @@ from proxy.ledger import (
     first,
     stage,
 )
+from proxy.moderated import Moderated
 from proxy.prices import Prices
+from proxy.steps import Step
 from proxy.ticket import Ticket
 from proxy.upstream import Target
 
+_MODEL = re.compile(r"[\w.:/@+-]{1,128}", re.ASCII)
+"""What may be the name of a model; anything else that stands there might be somebody's text."""
 _LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 """Fields of requests that limit the tokens of the reply."""
 
@@ -80,6 +84,7 @@ class Exchange:
     decision_id: str = field(default_factory=lambda: f"dec_{secrets.token_hex(12)}")
     created: float = field(default_factory=time.time)
     started: float = field(default_factory=time.perf_counter)
+    over: float | None = None
     asked: Target | None = None
     target: Target | None = None
     texts: list[Text] = field(default_factory=list)
@@ -88,8 +93,11 @@ class Exchange:
     found: Sequence[Classification] = field(default=(), repr=False)
     decisions: dict[Stage, Decision] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    spans: dict[str, tuple[float, float]] = field(default_factory=dict)
+    reply_model: str | None = None
     trail: Trail = field(default_factory=Trail)
     cache: Lookup | None = None
+    moderated: Moderated | None = None
     upstream_called: bool = False
     upstream_status: int | None = None
     usage: Usage | None = None
@@ -99,15 +107,9 @@ class Exchange:
     status: int = CLIENT_LEFT_STATUS
     ended: str = CLIENT_LEFT
 
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """Add the time spent within to a step."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            elapsed = time.perf_counter() - started
-            self.seconds[name] = self.seconds.get(name, 0.0) + elapsed
+    def step(self, name: str) -> Step:
+        """Add the time spent within to a step; its span goes from the first to the last."""
+        return Step(self.seconds, self.spans, name)
 
     def classifiers(self, stage: Stage) -> frozenset[str]:
         """The classifiers that the attached policies need in a stage."""
@@ -128,6 +130,16 @@ class Exchange:
         """The request ends well, if nothing went wrong on the way."""
         if self.ended == CLIENT_LEFT:
             self.ended = COMPLETE
+
+    def answered(self, reply: Body | None) -> None:
+        """A reply, or an event of one, has come: keep which model it says it is from."""
+        if self.reply_model is not None or reply is None:
+            return
+        for said in (reply, reply.get("message"), reply.get("response")):
+            name = said.get("model") if isinstance(said, dict) else None
+            if isinstance(name, str) and _MODEL.fullmatch(name):
+                self.reply_model = name
+                return
 
     def sent(self, piece: bytes) -> None:
         """A piece of a stream has left; a cache may want it."""
@@ -175,7 +187,7 @@ class Exchange:
     def overhead(self) -> float:
         """Seconds spent so far, without waiting for upstream or for a slow client to read."""
         waited = self.seconds.get("upstream", 0.0) + self.seconds.get("client", 0.0)
-        return max(0.0, time.perf_counter() - self.started - waited)
+        return max(0.0, (self.over or time.perf_counter()) - self.started - waited)
 
     def headers(self, accounts: Accounts) -> dict[str, str]:
         """What the gateway tells the client about its decision."""
@@ -215,15 +227,32 @@ class Accounts:
 
     def record(self, exchange: Exchange) -> Record:
         """The record of a request that has ended."""
-        target = exchange.served
+        return self._record(exchange, exchange.served, called=exchange.upstream_called)
+
+    def decided(self, exchange: Exchange, *, forwarded: bool) -> Record:
+        """The record of a request as far as it is decided: nothing has come of it yet.
+
+        Args:
+            forwarded: it goes on to a model now; the record says so before it does.
+        """
+        if exchange.content is None:
+            exchange.content = self.content(exchange.texts, exchange.found)  # hashed once
+        going = forwarded and exchange.target is not None
+        return self._record(
+            exchange,
+            exchange.target if going else exchange.served,
+            called=going or exchange.upstream_called,
+        )
+
+    def _record(self, exchange: Exchange, target: Target | None, *, called: bool) -> Record:
         saved, basis = self.saved(exchange)
-        return replace(
-            self.bare(exchange),
+        return Record(
+            **self._known(exchange, called=called),
             stages={name: stage(decision) for name, decision in exchange.decisions.items()},
-            texts=sum(not text.derived for text in exchange.texts),
+            texts=sum([not text.derived for text in exchange.texts]),
             unscanned=first(exchange.unscanned, MOST_ADDRESSES),
-            upstream_model=target.model if target and exchange.upstream_called else None,
-            provider=target.provider if target and exchange.upstream_called else None,
+            upstream_model=target.model if target and called else None,
+            provider=target.provider if target and called else None,
             attempts=tuple(exchange.trail.attempts),
             milliseconds=self._milliseconds(exchange),
             tokens=self.tokens(exchange),
@@ -237,40 +266,28 @@ class Accounts:
             cache=exchange.cache.shown() if exchange.cache else None,
         )
 
-    def decided(self, exchange: Exchange, *, forwarded: bool) -> Record:
-        """The record of a request as far as it is decided: nothing has come of it yet.
-
-        Args:
-            forwarded: it goes on to a model now; the record says so before it does.
-        """
-        if exchange.content is None:
-            exchange.content = self.content(exchange.texts, exchange.found)  # hashed once
-        record, target = self.record(exchange), exchange.target
-        if not forwarded or target is None:
-            return record
-        return replace(
-            record, upstream_called=True, upstream_model=target.model, provider=target.provider
-        )
-
     def bare(self, exchange: Exchange) -> Record:
         """The record of a request whose own could not be made: who asked, and what happened."""
+        return Record(**self._known(exchange, called=exchange.upstream_called))
+
+    def _known(self, exchange: Exchange, *, called: bool) -> dict[str, Any]:
         call = exchange.call
-        return Record(
-            time=exchange.created,
-            decision_id=exchange.decision_id,
-            request_id=call.request_id,
-            key=call.key or None,
-            endpoint=call.endpoint.name,
-            stream=call.stream,
+        return {
+            "time": exchange.created,
+            "decision_id": exchange.decision_id,
+            "request_id": call.request_id,
+            "key": call.key or None,
+            "endpoint": call.endpoint.name,
+            "stream": call.stream,
             # What is no alias of ours is the client's own text.
-            model=call.model[:MODEL_CHARS] if call.model in self._aliases else UNKNOWN_MODEL,
-            action=exchange.action,
-            status=exchange.status,
-            ended=exchange.ended,
-            policies=exchange.policies.ids,
-            upstream_called=exchange.upstream_called,
-            upstream_status=exchange.upstream_status,
-        )
+            "model": call.model[:MODEL_CHARS] if call.model in self._aliases else UNKNOWN_MODEL,
+            "action": exchange.action,
+            "status": exchange.status,
+            "ended": exchange.ended,
+            "policies": exchange.policies.ids,
+            "upstream_called": called,
+            "upstream_status": exchange.upstream_status,
+        }
 
     @property
     def redacts(self) -> bool:
@@ -282,6 +299,10 @@ class Accounts:
     ) -> tuple[dict[str, Any], ...]:
         """What of the texts goes into the record. May take long for a large request."""
         return self._content.of(texts, found)
+
+    def hash_of(self, content: str) -> str:
+        """The keyed hash that records hold of a text."""
+        return self._content.hash_of(content)
 
     def tokens(self, exchange: Exchange) -> Tokens | None:
         """Tokens of the upstream call; None where there was none."""
@@ -368,6 +389,8 @@ class Accounts:
     @staticmethod
     def _milliseconds(exchange: Exchange) -> dict[str, float]:
         times = {name: round(s * 1000, 3) for name, s in exchange.seconds.items()}
-        times["total"] = round((time.perf_counter() - exchange.started) * 1000, 3)
+        times["total"] = round(
+            ((exchange.over or time.perf_counter()) - exchange.started) * 1000, 3
+        )
         times["overhead"] = round(exchange.overhead() * 1000, 3)
         return times

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TypeVar
 
 from classifiers.engine import ClassifierEngine, Overloaded, is_late
@@ -22,15 +21,18 @@ from proxy.config import Config
 from proxy.errors import TooLarge, Unavailable
 from proxy.exchange import Accounts, Exchange
 from proxy.faqs import FaqShelf
+from proxy.feedback.loop import feedback_loop
+from proxy.feedback.watch import watch
 from proxy.keystore import KeyStore, key_table
 from proxy.ledger import Ledger, LogLedger
 from proxy.ledgers.ledger import database_ledger
-from proxy.limits import Counters, LocalCounters
+from proxy.limits import Counters, LocalCounters, OneOfSeveral
 from proxy.loading import SHIPPED_ENCODER, load_classifiers
 from proxy.metrics import Metrics
 from proxy.policy_store import PolicyStore
 from proxy.prices import Prices
 from proxy.spending import Spending
+from proxy.telemetry import Telemetry
 from proxy.upstream import HttpLimits, Upstreams, make_upstreams
 
 T = TypeVar("T")
@@ -40,6 +42,24 @@ _HANGS = 0.75
 gets its turn within the rest."""
 MAX_EXPLAINING = 8
 """Requests that may wait for explanations at once; they are for people who look into a decision."""
+
+
+class InFlight:
+    """A request that is worked on, see :meth:`Gateway.in_flight`."""
+
+    __slots__ = ("_gateway",)
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def __enter__(self) -> None:
+        gateway = self._gateway
+        if gateway.requests >= gateway.config.limits.max_in_flight:
+            raise Overloaded(f"{gateway.requests} requests are in flight")
+        gateway.requests += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._gateway.requests -= 1
 
 
 class Gateway:
@@ -70,10 +90,12 @@ class Gateway:
     ) -> None:
         self.config = config
         self.metrics = Metrics()
+        self.telemetry = Telemetry(config.telemetry)
         self.keys = Keys(config.keys)
-        table = key_table(config.ledger)
+        self.key_table = table = key_table(config.ledger)
         self.spending = Spending(table)
         self.key_store = KeyStore(table, self.keys, self.spending)
+        self.feedback = feedback_loop(self)
         self.ledger: Ledger = ledger or LogLedger()
         self.database = database_ledger(config.ledger, self.metrics)
         self.aliases = dict.fromkeys(entry.model_name for entry in config.model_list)
@@ -87,7 +109,9 @@ class Gateway:
         self._undo: Callable[[], None] = lambda: None
         self._explainer = ThreadPoolExecutor(1, "explain")
         self._explaining = 0
-        self._in_flight = 0
+        self._ended: list[Exchange] = []
+        self.requests = 0
+        """How many are in flight."""
 
     def load(self) -> None:
         """Load classifiers, prices and policies, and run the policies' tests. Blocking, once.
@@ -98,6 +122,7 @@ class Gateway:
         """
         if self._loaded:
             return
+        self.telemetry.start()
         if self.database is not None:
             self.database.prepare()
         _ = self.admission  # raises
@@ -148,7 +173,7 @@ class Gateway:
             ConfigError: Redis is configured and cannot be used.
         """
         config, limits = self.config, self.config.limits
-        counters: Counters = LocalCounters()
+        counters: Counters = LocalCounters() if config.server.workers == 1 else OneOfSeveral()
         if config.redis.url is not None:
             from proxy.limits_redis import RedisCounters
 
@@ -171,20 +196,13 @@ class Gateway:
             self.metrics.set("doorman_upstream_open", 0, model=model)
             breaker.changed = functools.partial(show, model)
 
-    @contextmanager
-    def in_flight(self) -> Iterator[None]:
+    def in_flight(self) -> InFlight:
         """Count a request while it is worked on.
 
         Raises:
-            Overloaded: there are ``limits.max_in_flight`` already.
+            Overloaded: on entering, there are ``limits.max_in_flight`` already.
         """
-        if self._in_flight >= self.config.limits.max_in_flight:
-            raise Overloaded(f"{self._in_flight} requests are in flight")
-        self._in_flight += 1
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
+        return InFlight(self)
 
     async def start(self) -> None:
         """Load what is not loaded yet, then watch the policy files. Ready when it returns."""
@@ -192,23 +210,29 @@ class Gateway:
         if self.database is not None:
             await self.database.start()
         await self.key_store.start(must=self.config.ledger.on_error == "block")
+        await self.feedback.start()
         await self.upstreams.warm_up()
         if self.config.watch_policies:
             self._tasks.append(asyncio.create_task(self.policies.watch(self._stop)))
+        if self.database is not None:
+            self._tasks.append(asyncio.create_task(watch(self, self._stop)))
         self._undo = self.policies.reload_on_hangup(asyncio.get_running_loop())
         self.ready = True
 
     async def stop(self) -> None:
         """Stop watching, close the connections to upstream, write what waits, stop the classifiers."""
         self.ready = False
+        self._account_all()
         self._undo()
         self._stop.set()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.upstreams.close()
         await self.admission.close()
+        await self.feedback.stop()
         await self.key_store.stop()
         if self.database is not None:
             await self.database.stop()
+        await self.telemetry.close()
         self._explainer.shutdown(wait=False, cancel_futures=True)
         # Each waits for the batch in hand, for seconds where one hangs.
         closing = [self.engine.close, *([] if self.zero_shot is None else [self.zero_shot.close])]
@@ -245,6 +269,8 @@ class Gateway:
         limits = self.config.limits
         chars, most = sum(map(len, texts)), limits.max_text_chars
         if chars <= most:
+            if (known := self.engine.remembered(texts, names)) is not None:
+                return known
             try:
                 async with asyncio.timeout(limits.classify_seconds):
                     return await self.engine.classify(texts, names)
@@ -281,6 +307,24 @@ class Gateway:
             with exchange.step("ledger"):
                 await self.database.decided(self.accounts.decided(exchange, forwarded=forwarded))
 
+    def ended(self, exchange: Exchange) -> None:
+        """Account for a request that has ended, as soon as its last bytes have left: the event loop
+        writes them when it has nothing else to do."""
+        exchange.over = time.perf_counter()
+        self._ended.append(exchange)
+        if self.config.telemetry.endpoint is not None:
+            self._account_all()  # its trace ends with it
+        elif len(self._ended) == 1:
+            asyncio.get_running_loop().call_soon(self._account_all)
+
+    def _account_all(self) -> None:
+        ended, self._ended = self._ended, []
+        for exchange in ended:
+            try:
+                self.account(exchange)
+            except Exception as error:
+                log_unexpected(error, exchange.call.request_id)  # the client has its answer
+
     def account(self, exchange: Exchange) -> None:
         """Write the record of a request that has ended, and count it."""
         try:
@@ -289,9 +333,11 @@ class Gateway:
             # A request without any record is the worse fault.
             log_unexpected(error, exchange.call.request_id)
             record = self.accounts.bare(exchange)
+        self.telemetry.note(exchange, record)
         if self.database is not None:
             self.database.ended(record)
         self.ledger.write(record)
+        self.feedback.saw(exchange)
         self._count(exchange)
         add, observe = self.metrics.add, self.metrics.observe
         observe("doorman_overhead_seconds", exchange.overhead())
@@ -305,8 +351,12 @@ class Gateway:
             dearer = record.saved_usd < 0
             name = "doorman_extra_usd_total" if dearer else "doorman_saved_usd_total"
             add(name, abs(record.saved_usd))
+        elif record.saved_basis is not None:
+            add("doorman_unpriced_total", what="saving")
         if record.cost_usd is not None:
             add("doorman_cost_usd_total", record.cost_usd)
+        elif record.tokens is not None:
+            add("doorman_unpriced_total", what="cost")
         if record.exposed_chars is not None and record.action == "block":
             observe("doorman_stream_exposed_chars", record.exposed_chars)
 
@@ -326,6 +376,8 @@ class Gateway:
                     rule=shadow.rule,
                     action=f"shadow_{shadow.action}",
                 )
+            if decision.errors and decision.outcome not in ("error", "block"):
+                self.metrics.add("doorman_fail_open_total", guard="classifier")
             for error in decision.errors:
                 self.metrics.add(
                     "doorman_policy_errors_total", policy=error.policy, kind="classifier"

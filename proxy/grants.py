@@ -80,6 +80,12 @@ class Allowance:
         """Whether there is nothing to count."""
         return self == _NO_BOUNDS
 
+    @property
+    def counted(self) -> bool:
+        """Whether something is counted that all who answer must count together, but for money, which
+        the database adds up."""
+        return (self.requests, self.tokens, self.parallel) != (None, None, None)
+
 
 _NO_BOUNDS = Allowance()
 

@@ -83,6 +83,7 @@ class HoldBack:
         self.progress = endpoint.progress()
         self._hold = hold_chars
         self._names = Names(restorations)
+        self._restores = bool(restorations)
         self._first = hold_chars if first_chars is None else min(first_chars, hold_chars)
         first_tail = tail_chars if first_tail is None else min(first_tail, tail_chars)
         self._reach = Reach(max(overlap_chars, tail_chars), tail_chars, whole_chars, first_tail)
@@ -124,6 +125,36 @@ class HoldBack:
         self.choices |= ends
         self._ending = self._ending or bool(ends)
         self._queue.append(_Held(event, pieces, ends))
+
+    @property
+    def passing(self) -> bool:
+        """Nothing waits for anything: no check, nothing to be put back, no text that is said again."""
+        return (
+            self._hold == 1
+            and not self.strict
+            and not self._restores
+            and self.progress is None
+            and not self._endpoint.repeats
+            and not self._queue
+        )
+
+    def passed(self, event: Event) -> bytes:
+        """An event on its way while :attr:`passing`: the bytes that came, and what is known by it."""
+        if event.json is not None:
+            for delta in self._endpoint.deltas(event.json):
+                choice, size = delta.channel[0], len(delta.text)
+                if isinstance(choice, int):
+                    self.choices.add(choice)
+                if size:
+                    self.shown.add(choice)
+                self.text_chars += 0 if delta.whole else size
+                self.exposed_chars += size
+            ends = self._endpoint.finished(event.json)
+            self.finished.update(ends)
+            self.choices.update(ends)
+            self.closed.update(ends)
+            self.opened.update(self._endpoint.opened(event.json))
+        return event.raw.removeprefix(BYTE_ORDER_MARK)
 
     def _join(self, delta: Delta) -> tuple[Channel, int, Delta]:
         if delta.repeats:

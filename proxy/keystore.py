@@ -45,6 +45,7 @@ class KeyStore:
         self._keys = keys
         self._spending = spending
         self._version = -1
+        self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._away = False
         keys.unread = table is not None
@@ -68,12 +69,23 @@ class KeyStore:
             self._lost(error)
         self._task = asyncio.create_task(self._watch())
 
+    async def refresh(self) -> None:
+        """Read the keys again if they have changed. Raises Away or Refused."""
+        if self._table is None:
+            return
+        version = await self._table.version()
+        if version != self._version:
+            stored = await self._table.all()
+            self._keys.replace(known(stored, time.time()), ever=bool(stored))
+            self._version = version
+
     async def stop(self) -> None:
         """Write what is left of the spending, and close."""
         if self._task is not None:
+            # Not cancelled: a driver whose statement is cut off half-way may not be asked again.
+            self._stopping.set()
+            await asyncio.wait([self._task], timeout=EVERY)
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
         if self._table is not None:
             try:
                 await self._spending.exchange(time.time())
@@ -83,19 +95,17 @@ class KeyStore:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(EVERY)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(EVERY):
+                    await self._stopping.wait()
+                return
             try:
                 await self._refresh()
             except (Away, Refused) as error:
                 self._lost(error)
 
     async def _refresh(self) -> None:
-        assert self._table is not None
-        version = await self._table.version()
-        if version != self._version:
-            stored = await self._table.all()
-            self._keys.replace(known(stored, time.time()), ever=bool(stored))
-            self._version = version
+        await self.refresh()
         await self._spending.exchange(time.time())
         if self._away:
             self._away = False

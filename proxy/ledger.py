@@ -13,6 +13,7 @@ import orjson
 
 from classifiers.types import Classification, Text
 from policies.decision import Cause, Decision, RuleError
+from policies.seen import Seen
 from proxy.config import RecordConfig
 from proxy.endpoints.leaves import shown
 from proxy.fallbacks import Attempt
@@ -146,7 +147,9 @@ class LogLedger:
     def write(self, record: Record) -> None:
         """Keep a record."""
         if log.isEnabledFor(logging.INFO):
-            log.info("%s", orjson.dumps(record).decode())
+            # Made here, because log.info looks through the stack for its caller.
+            line = orjson.dumps(record).decode()
+            log.handle(logging.LogRecord(log.name, logging.INFO, "", 0, "%s", (line,), None))
 
 
 def stage(decision: Decision) -> dict[str, Any]:
@@ -165,6 +168,19 @@ def stage(decision: Decision) -> dict[str, Any]:
         "shadow": [_plain(cause) for cause in decision.shadow],
         "errors": [_plain(error) for error in decision.errors],
         "unscannable": None if decision.unscannable is None else asdict(decision.unscannable),
+        "seen": [_seen(seen) for seen in decision.seen],
+    }
+
+
+def _seen(seen: Seen) -> dict[str, Any]:
+    kind = seen.kind
+    return {
+        "role": kind.role,
+        "last_turn": kind.last_turn,
+        "across": kind.across,
+        "derived": kind.derived,
+        "texts": seen.texts,
+        "scores": seen.scores,
     }
 
 
@@ -223,9 +239,12 @@ class ContentPolicy:
             entries.append({"left_out": len(own) - len(entries)})
         return tuple(entries)
 
+    def hash_of(self, content: str) -> str:
+        """The keyed hash of a text, hexadecimal."""
+        return hmac.digest(self._key, content.encode("utf-8", "surrogatepass"), "sha256").hex()
+
     def _hash(self, content: str) -> dict[str, str | int]:
-        digest = hmac.digest(self._key, content.encode("utf-8", "surrogatepass"), "sha256")
-        return {"hmac_sha256": digest.hex()}
+        return {"hmac_sha256": self.hash_of(content)}
 
 
 def _cut(content: str, left: int) -> dict[str, str | int]:

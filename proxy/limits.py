@@ -233,3 +233,16 @@ class LocalCounters:
 
     async def close(self) -> None:
         """Nothing to let go of."""
+
+
+class OneOfSeveral(LocalCounters):
+    """The counters of one of several workers: what they would have to count together is refused, as if
+    the place where they could was away. Money is added up by the database."""
+
+    async def admit(
+        self, key: str, allowed: Allowance, lease: str, spent: Spent | None, now: float
+    ) -> Verdict:
+        """See :class:`Counters`. Raises CountersAway for a key with limits."""
+        if allowed.counted:
+            raise CountersAway
+        return await super().admit(key, allowed, lease, spent, now)

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from classifiers.training.spend import CallFailed, FailureKind, Reply
-from proxy.config import ConfigError, is_loopback
+from proxy.config import ConfigError
+from proxy.config_server import is_loopback
 from proxy.llm import KEY_VARIABLE, Loop, retry_after
 
 SECONDS = 60.0

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from pathlib import Path
 
+from classifiers.candidates import Shelf
 from classifiers.faults import did_you_mean
-from classifiers.packs import SHIPPED
+from classifiers.packs import SHIPPED, hash_of_pack, name_of_pack
 from classifiers.types import Classifier
 from proxy.config import ClassifiersConfig
 from proxy.yaml_source import ConfigError
+
+log = logging.getLogger("doorman.packs")
 
 PII = "pii"
 SHIPPED_ENCODER = SHIPPED / "encoder"
@@ -35,7 +40,7 @@ def load_classifiers(config: ClassifiersConfig) -> list[Classifier]:
 def _rename(name: str, config: ClassifiersConfig) -> str:
     """How two classifiers of one name can be told apart."""
     mend = "rename one (a pack is named by name: of its task, or by doorman train --update --name)"
-    if name not in (*_chosen(config), *([PII] if _has_pii(config) else [])):
+    if name not in (*_chosen(config), *([PII] if has_pii(config) else [])):
         return mend
     return f"one of them is shipped: leave it out of classifiers.shipped, or {mend}"
 
@@ -43,14 +48,44 @@ def _rename(name: str, config: ClassifiersConfig) -> str:
 def _packs(config: ClassifiersConfig) -> list[Classifier]:
     from classifiers.encoder import Encoder
     from classifiers.loading import load_packs
-    from classifiers.packs import SHIPPED
 
-    names = _chosen(config)
-    folders = [*(SHIPPED / name for name in names), *config.packs]
+    folders = served_packs(config)
     if not folders:
         return []
-    threads = config.threads or min(4, _cores())
+    threads = config.threads or min(4, cores())
     return load_packs(folders, Encoder(config.encoder or SHIPPED / "encoder", threads=threads))
+
+
+def configured_packs(config: ClassifiersConfig) -> list[tuple[str, Path]]:
+    """The packs that the operator configured, in their order: name and folder.
+
+    Raises:
+        ConfigError: a name that nothing shipped has.
+        PackError: a folder is no pack.
+    """
+    folders = [*(SHIPPED / name for name in _chosen(config)), *config.packs]
+    return [(name_of_pack(folder), folder) for folder in folders]
+
+
+def served_packs(config: ClassifiersConfig) -> list[Path]:
+    """The folders of the packs that are served: those that were configured, or corrected ones that were
+    promoted in their places.
+
+    Raises:
+        ConfigError, PackError: see :func:`configured_packs`.
+    """
+    shelf = Shelf(config.corrected)
+    served = []
+    for name, folder in configured_packs(config):
+        pointer = shelf.pointer(name)
+        served.append(folder if pointer.live is None else shelf.place(name, pointer.live))
+        if pointer.live is not None and pointer.base != hash_of_pack(folder):
+            log.warning(
+                "classifier %s: the corrected pack %s is served, which was made of another pack than %s; "
+                "correct it anew, or go back with `doorman feedback undo %s`",
+                name, pointer.live, folder, name,
+            )  # fmt: skip
+    return served
 
 
 def _patterns(config: ClassifiersConfig) -> list[Classifier]:
@@ -58,12 +93,13 @@ def _patterns(config: ClassifiersConfig) -> list[Classifier]:
     from classifiers.pii import PiiClassifier
 
     own: list[Classifier] = [PatternClassifier(own.name, own) for own in config.patterns]
-    if not _has_pii(config):
+    if not has_pii(config):
         return own
     return [PiiClassifier(region=config.pii_region), *own]
 
 
-def _has_pii(config: ClassifiersConfig) -> bool:
+def has_pii(config: ClassifiersConfig) -> bool:
+    """Whether the built-in detectors of personal data are among the classifiers."""
     return config.shipped == "all" or PII in config.shipped
 
 
@@ -84,7 +120,7 @@ def _chosen(config: ClassifiersConfig) -> tuple[str, ...]:
     return tuple(name for name in packs if name in config.shipped)
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores that this process may use; containers are often given fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

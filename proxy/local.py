@@ -119,7 +119,7 @@ async def classify(gateway: Gateway, ask: Ask) -> dict[str, Any]:
         raise InvalidRequest("`classifiers` must be a list of names.", "classifiers")
     if unknown := [name for name in names if name not in known]:
         raise InvalidRequest(
-            f"No classifier {', '.join(map(repr, unknown[:5]))}; there are: {', '.join(known)}.",
+            f"`classifiers` names {len(unknown)} that are not here; there are: {', '.join(known)}.",
             "classifiers",
         )
     explain = body.get("explain", False)

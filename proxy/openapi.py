@@ -16,6 +16,8 @@ from proxy.decisions_request import MAX_QUESTIONS, OPTIONS
 from proxy.endpoints import chat_request, messages_request
 from proxy.endpoints.prompts import MAX_PROMPTS
 from proxy.endpoints.responses_request import SOURCES
+from proxy.feedback.request import VERDICTS
+from proxy.ledgers.feedback import STATES
 from proxy.local import MAX_INPUTS
 
 Schema = dict[str, Any]
@@ -262,6 +264,28 @@ OPERATIONS: Mapping[str, Operation] = {
             ),
             classifiers=OBJECT,
             timings=OBJECT,
+        ),
+    ),
+    "/v1/feedback": Operation(
+        "Says that a decision was correct or wrong; answered here.",
+        _object(
+            ("decision_id", "verdict"),
+            decision_id={"type": "string", "description": "of the header x-doorman-decision-id"},
+            verdict={"enum": list(VERDICTS)},
+            classifier=STRING,
+            label=_one_of(STRING, _list(STRING), {"type": "null"}),
+            text=STRING,
+            comment=STRING,
+        ),
+        _object(
+            ("object", "id", "decision_id", "verdict", "state"),
+            object={"const": "feedback"},
+            id=COUNT,
+            decision_id=STRING,
+            verdict={"enum": list(VERDICTS)},
+            state={"enum": list(STATES)},
+            classifier=STRING,
+            label=_one_of(_list(STRING), {"type": "null"}),
         ),
     ),
     "/v1/models": Operation(

@@ -22,6 +22,7 @@ from proxy.errors import NotFound
 from proxy.exchange import CLIENT_LEFT_STATUS, Call, Exchange
 from proxy.gateway import Gateway
 from proxy.jsonbody import cut, splice
+from proxy.moderated import FIELD, moderated
 from proxy.sse import Event
 from proxy.stream_pace import Pace
 from proxy.streaming import StreamReport, guarded
@@ -48,10 +49,7 @@ async def handle(gateway: Gateway, call: Call, respond: Responder) -> None:
         exchange.completed()
     finally:
         exchange.status = respond.status or CLIENT_LEFT_STATUS
-        try:
-            gateway.account(exchange)
-        except Exception as error:
-            log_unexpected(error, call.request_id)  # the client has its answer
+        gateway.ended(exchange)
 
 
 def _headers_of_failure(gateway: Gateway, exchange: Exchange) -> dict[str, str]:
@@ -67,6 +65,7 @@ async def _answer(gateway: Gateway, exchange: Exchange, respond: Responder) -> N
     call = exchange.call
     await aside(len(call.raw), lambda: _read(gateway, exchange))
     _choose(gateway, exchange, call.model)
+    _moderate(gateway, exchange)
     await gateway.admission.reserve(call.ticket, gateway.accounts.prompt(exchange))
     decision = await _decide(gateway, exchange, "input", exchange.texts, exchange.unscanned)
     if decision.reply is not None:
@@ -75,7 +74,8 @@ async def _answer(gateway: Gateway, exchange: Exchange, respond: Responder) -> N
     if decision.route is not None:
         exchange.target = gateway.upstreams.resolve(decision.route)
     exchange.originals = restorations(exchange.texts, decision)
-    if await from_cache(gateway, exchange, decision, respond):
+    # What was stored says nothing of a moderation that is asked for now.
+    if not exchange.moderated and await from_cache(gateway, exchange, decision, respond):
         return
     body, raw = await aside(len(call.raw), lambda: _outgoing(exchange, decision))
     await gateway.decided(exchange, forwarded=True)
@@ -102,6 +102,15 @@ def _choose(gateway: Gateway, exchange: Exchange, alias: str) -> None:
         known = ", ".join(sorted(filter(caller.may_call, gateway.aliases)))
         raise NotFound(f"No such model here; there are: {known}.", "model", "model_not_found")
     exchange.asked = exchange.target = gateway.upstreams.resolve(alias)
+
+
+def _moderate(gateway: Gateway, exchange: Exchange) -> None:
+    """Let what the client asks for in the field ``moderation`` be done with the policies."""
+    call = exchange.call
+    asked = moderated(call.endpoint.name, call.body, gateway.engine.classifiers)
+    if asked is not None:
+        exchange.moderated = asked
+        exchange.policies = asked.attached(exchange.policies)
 
 
 async def _decide(
@@ -170,6 +179,9 @@ def _outgoing(exchange: Exchange, decision: Decision) -> tuple[Body, bytes | Non
     if changes := replies.redacted(exchange.texts, decision):
         raw = splice(raw, changes)
         body = orjson.loads(raw)
+    if exchange.moderated is not None:
+        raw = cut(raw, {FIELD})
+        body = orjson.loads(raw)
     for name, value in call.endpoint.resumed(body).items():
         raw = cut(raw, {name}) if value is None else splice(raw, {(name,): value})
         body = orjson.loads(raw)
@@ -190,12 +202,17 @@ async def _reply_here(
         answer = call.endpoint.shaped(answer, call.request_id)
         await respond.json(answer.status, answer.body, {**headers, **answer.headers})
         return
-    context = _context(exchange)
+    context, asked = _context(exchange), exchange.moderated
     if call.stream:
-        events = call.endpoint.answer_events(reply, context)
-        await respond.whole(200, b"".join(events), headers, "text/event-stream; charset=utf-8")
+        events = b"".join(call.endpoint.answer_events(reply, context))
+        if asked is not None:
+            events = asked.into_stream(events, exchange.decisions)
+        await respond.whole(200, events, headers, "text/event-stream; charset=utf-8")
     else:
-        await respond.json(200, call.endpoint.answer(reply, context, usage=exchange.usage), headers)
+        body = call.endpoint.answer(reply, context, usage=exchange.usage)
+        if asked is not None:
+            body = asked.into(body, exchange.decisions)
+        await respond.json(200, body, headers)
 
 
 def _context(exchange: Exchange) -> ReplyContext:
@@ -215,8 +232,10 @@ async def _complete(
         call = exchange.call
         path = call.endpoint.upstream_path
         upstream = gateway.upstreams.caller(target, exchange.trail)
-        reply = await upstream.complete(body, raw, call.headers, path=path)
+        headers = gateway.telemetry.carried(call.headers)
+        reply = await upstream.complete(body, raw, headers, path=path)
     exchange.upstream_status = reply.status
+    exchange.answered(reply.json)
     if reply.status >= 400:
         await _pass_on_error(gateway, exchange, reply, respond)
         return
@@ -234,6 +253,8 @@ async def _complete(
         size, lambda: replies.written(endpoint, said, reply.body, decision, exchange.originals)
     )
     await keep(gateway, exchange, out)
+    if exchange.moderated is not None:
+        out = exchange.moderated.into_bytes(out, exchange.decisions)
     await respond.whole(reply.status, out, _headers(gateway, exchange, reply.headers))
 
 
@@ -245,7 +266,7 @@ async def _stream(
     exchange.upstream_called = True
     path = call.endpoint.upstream_path
     caller = gateway.upstreams.caller(target, exchange.trail)
-    opening = caller.stream(body, raw, call.headers, path=path)
+    opening = caller.stream(body, raw, gateway.telemetry.carried(call.headers), path=path)
     async with AsyncExitStack() as stack:
         with exchange.step("upstream"):
             upstream = await stack.enter_async_context(opening)
@@ -285,15 +306,20 @@ async def _pump(
     # Closed here and now when the client leaves, so that the report is complete.
     try:
         async for piece in pieces:
-            if respond.status is None:
+            if first := respond.status is None:
                 _report(exchange, report)
                 kept = {
                     **_headers(gateway, exchange, upstream.headers),
                     "cache-control": "no-cache",
                 }
                 await respond.start(200, kept, "text/event-stream; charset=utf-8")
+            if exchange.moderated is not None:
+                _report(exchange, report)
+                piece = exchange.moderated.into_stream(piece, exchange.decisions)
             with exchange.step("client"):
                 await respond.chunk(piece)
+                if first:
+                    await asyncio.sleep(0)  # it leaves now, not when all that waits has been read
             exchange.sent(piece)
         _report(exchange, report)
         decision = report.decision
@@ -338,6 +364,7 @@ async def _waiting(exchange: Exchange, events: AsyncIterator[Event]) -> AsyncIte
                 event = await anext(events)
             except StopAsyncIteration:
                 return
+        exchange.answered(event.json)
         yield event
 
 

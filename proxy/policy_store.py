@@ -109,26 +109,66 @@ class PolicyStore:
         self._faqs: frozenset[Path] = frozenset()
         self._reloading = threading.Lock()
 
-    def load(self) -> None:
+    def load(
+        self,
+        classifiers: Mapping[str, Classifier] | None = None,
+        accept: Callable[[Sequence[BoundPolicy]], None] = lambda _: None,
+    ) -> None:
         """Load the first set, or exchange the one in force. Blocking.
+
+        Args:
+            classifiers: what rules may ask from now on; as before by default. The tests of the policies
+                must hold with them, too.
+            accept: called with the set before it comes into force; what it raises keeps it out.
 
         Raises:
             PolicyError: the set has faults; the one in force stays.
         """
         with self._reloading:
             files: set[Path] = set()
+            known = self._classifiers if classifiers is None else classifiers
             try:
                 loaded = load_set(
-                    self._paths, self._classifiers, self._classify, self._aliases,
-                    self._open_faq, files,
-                )  # fmt: skip
+                    self._paths, known, self._classify, self._aliases, self._open_faq, files
+                )
+                accept(loaded)
             except BaseException:
                 self._faqs |= files  # a change of these may mend what is wrong
                 raise
             self._faqs = frozenset(files)
+            self._classifiers = known
             # A new dictionary, so that a request that reads the old one mixes nothing up.
             self.current, self._attached = loaded, {}
         self._metrics.set("doorman_policies_loaded", len(loaded))
+
+    @property
+    def open_faq(self) -> OpenFaq | None:
+        """Reads the FAQs that rules answer from."""
+        return self._open_faq
+
+    def candidate(self, text: str, file: str) -> BoundPolicy:
+        """A policy that is not in force, with its thresholds. Blocking.
+
+        It may answer from the FAQs of the policies in force and from no others: its text may come from
+        elsewhere, and is not to read any file.
+
+        Args:
+            file: names the text in messages; it stands beside the policy that it would replace.
+
+        Raises:
+            PolicyError: its faults, one a line.
+        """
+        name = schema.loads(text, file).name
+        homes = {one.policy.name: Path(one.policy.source).parent for one in self.current}
+        written = schema.loads(text, str(homes.get(name, Path()) / file))
+        if not self._faqs.issuperset(written.faqs()):
+            raise PolicyError(
+                f"{file}: answers from a FAQ that no policy in force has; try it with `doorman backtest`"
+            )
+        bound = schema.bind(written, self._classifiers, self._open_faq)
+        if faults := unknown_routes(bound, self._aliases):
+            raise PolicyError("\n".join(faults))
+        return bound
 
     def attached(self, model: str, key: str, also: tuple[str, ...] = ()) -> Attached:
         """The policies in force for an alias and a key.

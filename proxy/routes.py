@@ -11,11 +11,13 @@ from starlette.types import Receive, Scope, Send
 
 from proxy import local
 from proxy.asgi import Ask, ErrorShape, Request, Responder, aside, read_body, unless_left
+from proxy.config_server import names_loopback
 from proxy.decisions import decisions
 from proxy.endpoints import ENDPOINTS
 from proxy.endpoints.base import Endpoint
-from proxy.errors import NotFound, RateLimited, Unavailable, WrongMethod
+from proxy.errors import Forbidden, NotFound, RateLimited, Unavailable, WrongMethod
 from proxy.exchange import CLIENT_LEFT_STATUS, Call
+from proxy.feedback.endpoint import feedback
 from proxy.gateway import Gateway
 from proxy.grants import NOBODY, Caller
 from proxy.jsonbody import parse
@@ -26,6 +28,7 @@ from proxy.ticket import Ticket
 from proxy.turned_away import turned_away
 
 Handler = Callable[[Gateway, Ask, Responder], Coroutine[Any, Any, None]]
+_NOT_COUNTED = nullcontext()
 
 
 class Door:
@@ -39,12 +42,14 @@ class Door:
         *,
         open: bool = False,
         admin: bool = False,
+        either: bool = False,
         endpoint: Endpoint | None = None,
     ) -> None:
         self.path = path
         self._endpoint = endpoint
         self._shape: ErrorShape | None = None if endpoint is None else endpoint.shaped
         self._admin = admin
+        self._either = either  # clients' keys and admins' alike
         self._method = method
         self._handler = handler
         self._open = open
@@ -54,8 +59,9 @@ class Door:
         request = Request.of(scope)
         respond = Responder(send, self._shape)
         ticket = Ticket()
+        trace = gateway.telemetry.begin(request.headers)
         try:
-            with gateway.in_flight() if self._method == "POST" else nullcontext():
+            with gateway.in_flight() if self._method == "POST" else _NOT_COUNTED:
                 ticket.caller = self._enter(gateway, request, scope)
                 if self._method == "POST":
                     respond.limits = ticket.headers
@@ -77,8 +83,9 @@ class Door:
             await respond.error(error, request.request_id)
         finally:
             await gateway.admission.settle(ticket)
-            status = str(respond.status or CLIENT_LEFT_STATUS)
-            gateway.metrics.add("doorman_requests_total", path=self.path, status=status)
+            status = respond.status or CLIENT_LEFT_STATUS
+            gateway.metrics.add("doorman_requests_total", path=self.path, status=str(status))
+            gateway.telemetry.finish(trace, request.method, self.path, status)
 
     def _enter(self, gateway: Gateway, request: Request, scope: Scope) -> Caller:
         """Who is calling; everything that is known before a body."""
@@ -86,13 +93,18 @@ class Door:
             # With escapes, what stands in front of the gateway may take it for another path.
             raise no_such_path()
         if request.method != self._method and (request.method, self._method) != ("HEAD", "GET"):
-            raise WrongMethod(f"Use {self._method} for {request.path}.")
+            raise WrongMethod(f"Use {self._method} for {self.path}.")
         if self._open:
             return NOBODY
         caller = gateway.keys.caller(request.headers)
+        if caller is NOBODY and "origin" in request.headers and not names_loopback(request.headers):
+            # A page whose name was made to point here (DNS rebinding); nobody else sends an origin.
+            raise Forbidden(
+                "Without keys, web pages may ask this gateway by an address of this machine alone."
+            )
         if self._admin:
             gateway.keys.check_admin(caller)
-        elif self._method == "POST":
+        elif self._method == "POST" and not self._either:
             gateway.keys.check_client(caller)
         if not gateway.ready:
             raise Unavailable("The gateway is not ready; retry.", "not_ready")
@@ -176,6 +188,7 @@ def routes() -> list[Route]:
         Door("/v1/decisions", "POST", answering(decisions)),
         Door("/v1/moderations", "POST", answering(local.moderations)),
         Door("/v1/classify", "POST", answering(local.classify)),
+        Door("/v1/feedback", "POST", answering(feedback), either=True),
         Door("/v1/models", "GET", answering(local.models)),
         Door("/v1/models/{id:path}", "GET", answering(local.model)),
         Door("/metrics", "GET", metrics, admin=True),

@@ -33,6 +33,8 @@ class Reader:
     async def next(self, seconds: float | None, beside: asyncio.Task[Any] | None = None) -> Item:
         """The next event or failure, END, TICK if it takes longer, or WAKE if ``beside`` is done."""
         if self._task is None:
+            if seconds is None and beside is None:
+                return await self._read()  # nothing to be woken by: no task is needed
             self._task = asyncio.create_task(self._read())
         await asyncio.wait(
             {self._task} if beside is None else {self._task, beside},

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from policies.decision import RANK, Cause, Decision
+from policies.seen import together
 from proxy.endpoints.base import Usage
 
 Ended = Literal["done", "blocked", "upstream_error", "check_failed", "client_gone"]
@@ -49,6 +50,7 @@ def merged(earlier: Decision | None, later: Decision) -> Decision:
         fired=_once(earlier.fired, later.fired),
         shadow=_once(earlier.shadow, later.shadow),
         errors=tuple(dict.fromkeys((*earlier.errors, *later.errors))),
+        seen=together(earlier.seen, later.seen),
     )
 
 

@@ -261,6 +261,11 @@ class _Guard:
             self._done = event
             self.closing = asyncio.get_running_loop().time() + _CLOSING_SECONDS
             return []
+        if self._check is None and self.beside is None and self._hold.passing:
+            pieces = [self._hold.passed(event)]
+            if event.json is not None and self._endpoint.ends(event.json):
+                pieces += await self._finish()
+            return pieces
         if self.beside is not None:
             self.beside.add(event)
         self._hold.add(event)

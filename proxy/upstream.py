@@ -15,7 +15,7 @@ from proxy.echo import Echo
 from proxy.endpoints.base import Body
 from proxy.errors import UpstreamError
 from proxy.fallbacks import Group, Plan, Trail
-from proxy.jsonbody import cut, splice
+from proxy.jsonbody import cut, spliced
 from proxy.sse import Event
 from proxy.upstream_anthropic import API_BASE, MESSAGES_PATH, AnthropicUpstream, ByChat
 from proxy.upstream_base import Upstream, UpstreamReply, UpstreamStream
@@ -160,8 +160,8 @@ def outgoing(body: Body, raw: bytes | None, model: str) -> tuple[Body, bytes | N
         raw = None if raw is None else cut(raw, stripped)
     if body.get("model") == model:
         return body, raw
-    spliced = splice(raw, {("model",): model}) if raw is not None and "model" in body else None
-    return {**body, "model": model}, spliced
+    changed = spliced(raw, "model", model) if raw is not None and "model" in body else None
+    return {**body, "model": model}, changed
 
 
 class Upstreams:
@@ -279,8 +279,7 @@ def _number(entry: ModelEntry, name: str, otherwise: float, *, least: float = 0)
 def _target(entry: ModelEntry, pool: HttpPool, routing: Routing) -> Target:
     name = entry.litellm_params.model
     options = entry.litellm_params.options()
-    base_model = entry.model_info.get("base_model")
-    price_key = base_model if isinstance(base_model, str) and base_model else name
+    price_key = entry.price_key
     if name == ECHO:
         return Target(Echo(), ECHO, price_key, "doorman")
     provider, model = _provider(name, options)

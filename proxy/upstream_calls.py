@@ -35,8 +35,12 @@ class Caller:
         while (tried := await self._next(result)) is not None:
             try:
                 sent, data = tried.target.outgoing(body, raw)
-                async with self._in_time(tried):
-                    result = await tried.target.at(path).complete(sent, data, headers, path=path)
+                call = tried.target.at(path).complete(sent, data, headers, path=path)
+                if tried.number == 1:  # it keeps its own time, which is no longer
+                    result = await call
+                else:
+                    async with self._in_time(tried):
+                        result = await call
             except UpstreamError as error:
                 result = error
             except BaseException:
@@ -93,8 +97,11 @@ class Caller:
     @asynccontextmanager
     async def _in_time(self, tried: Try) -> AsyncIterator[None]:
         """The first try keeps its own time, which is no longer; the rest have what that left."""
+        if tried.number == 1:
+            yield
+            return
         try:
-            async with asyncio.timeout_at(self._deadline if tried.number > 1 else None):
+            async with asyncio.timeout_at(self._deadline):
                 yield
         except TimeoutError:
             raise self._late() from None

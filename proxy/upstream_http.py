@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import functools
-import io
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
-import aiohttp
 import orjson
 
 from proxy.asgi import aside
 from proxy.config import Timeouts
 from proxy.endpoints.base import Body
 from proxy.errors import UpstreamError
+from proxy.http_address import Address, lines
+from proxy.http_client import HttpClient, HttpFault, Reply
 from proxy.sse import Event, Parser, SseError
 from proxy.upstream_base import (
     CHAT_PATH,
@@ -39,8 +40,6 @@ CONNECT_TRIES = 2
 billed or done twice."""
 
 _BACKOFF_SECONDS = 0.1
-_FAULTS = (aiohttp.ClientError, ValueError, OSError, RuntimeError)
-"""What reading raises; RuntimeError is aiohttp's word for a connection that is closed already."""
 _DRAIN_SECONDS = 0.05
 _DRAIN_BYTES = 1 << 16
 
@@ -63,36 +62,16 @@ class HttpLimits:
 
 
 class HttpPool:
-    """One session for all upstreams, opened at first use (it needs the running event loop)."""
+    """The connections of all upstreams."""
 
     def __init__(self, timeouts: Timeouts, limits: HttpLimits) -> None:
         self.timeouts = timeouts
         self.limits = limits
-        self._session: aiohttp.ClientSession | None = None
-
-    def session(self) -> aiohttp.ClientSession:
-        """The open session."""
-        if self._session is None or self._session.closed:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    limit=self.limits.connections,
-                    keepalive_timeout=self.limits.keepalive_seconds,
-                ),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                # The limits that remain are kept here, per read: aiohttp's cannot tell the wait
-                # for an answer from silence within it.
-                timeout=aiohttp.ClientTimeout(
-                    total=None, connect=self.timeouts.connect, sock_connect=self.timeouts.connect
-                ),
-                auto_decompress=False,
-                trust_env=False,
-            )
-        return self._session
+        self.client = HttpClient(limits.keepalive_seconds, limits.connections)
 
     async def close(self) -> None:
         """Close all connections."""
-        if self._session is not None:
-            await self._session.close()
+        await self.client.close()
 
 
 class HttpUpstream:
@@ -122,6 +101,8 @@ class HttpUpstream:
         self._timeouts = timeouts or pool.timeouts
         self._limits = pool.limits
         self._extra = dict(extra_headers or {})
+        self._addresses: dict[str, Address] = {}
+        self._plain: dict[str, bytes] = {}
 
     def __repr__(self) -> str:
         return "HttpUpstream(...)"  # a base URL may hold a password
@@ -169,38 +150,48 @@ class HttpUpstream:
         path: str,
         accept: str,
         clock: _Clock,
-    ) -> aiohttp.ClientResponse:
+    ) -> Reply:
         """Send the request and wait for the head of the reply."""
         data = orjson.dumps(body) if raw is None else raw
         for attempt in range(1, CONNECT_TRIES + 1):
             try:
-                async with asyncio.timeout_at(clock.first_byte):
-                    return await self._pool.session().post(
-                        f"{self._base}/{path}",
-                        # Large bodies are written in pieces, so that others get their turn.
-                        data=data if len(data) < 1 << 16 else io.BytesIO(data),
-                        headers=self._headers(headers, accept),
-                        allow_redirects=False,
-                    )
-            except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError):
-                raise UpstreamError(
-                    "connect", "The TLS connection to the model's server was not accepted."
-                ) from None
-            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+                return await self._pool.client.post(
+                    self._address(path),
+                    self._lines(headers, accept),
+                    data,
+                    connect_seconds=self._pool.timeouts.connect,
+                    deadline=clock.first_byte,
+                )
+            except HttpFault as fault:
+                if fault.kind == "tls":
+                    message = "The TLS connection to the model's server was not accepted."
+                    raise UpstreamError("connect", message) from None
+                if fault.kind == "broken":
+                    raise _unanswered() from None
                 if attempt == CONNECT_TRIES:
-                    raise UpstreamError(
-                        "connect", "The model's server cannot be reached."
-                    ) from None
+                    message = "The model's server cannot be reached."
+                    raise UpstreamError("connect", message) from None
                 await asyncio.sleep(_BACKOFF_SECONDS * attempt)
             except TimeoutError:
                 raise clock.late() from None
-            except (aiohttp.ClientError, ValueError, OSError):
-                raise UpstreamError(
-                    "protocol",
-                    "The model's server closed the connection without an answer.",
-                    begun=False,
-                ) from None
+            except (ValueError, OSError):
+                raise _unanswered() from None
         raise AssertionError("unreachable")
+
+    def _address(self, path: str) -> Address:
+        address = self._addresses.get(path)
+        if address is None:
+            address = self._addresses[path] = Address.of(f"{self._base}/{path}")
+        return address
+
+    def _lines(self, client: Mapping[str, str], accept: str) -> bytes:
+        """The head of a request, written; nearly all clients send nothing that goes up with it."""
+        if not any(name in client for name in self.sent_headers):
+            plain = self._plain.get(accept)
+            if plain is None:
+                plain = self._plain[accept] = lines(self._headers({}, accept))
+            return plain
+        return lines(self._headers(client, accept))
 
     def _headers(self, client: Mapping[str, str], accept: str) -> dict[str, str]:
         headers = {
@@ -218,13 +209,19 @@ class HttpUpstream:
 
     def _credentials(self) -> dict[str, str]:
         """The headers with the operator's key."""
-        return {} if self._key is None else {"authorization": f"Bearer {self._key}"}
+        if self._key is not None:
+            return {"authorization": f"Bearer {self._key}"}
+        parts = urlsplit(self._base)
+        if parts.username is None:
+            return {}
+        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        return {"authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
 
     def _is_last(self, event: Event) -> bool:
         """Whether nothing worth reading comes after an event."""
         return event.done
 
-    async def _reply(self, response: aiohttp.ClientResponse, clock: _Clock) -> UpstreamReply:
+    async def _reply(self, response: Reply, clock: _Clock) -> UpstreamReply:
         headers = passed_headers(response.headers)
         if response.status < 400:
             _expect(response, "application/json")
@@ -267,9 +264,7 @@ class HttpUpstream:
         error = {"error": fields}
         return UpstreamReply(status, headers, orjson.dumps(error), error)
 
-    async def _events(
-        self, response: aiohttp.ClientResponse, clock: _Clock
-    ) -> AsyncIterator[Event]:
+    async def _events(self, response: Reply, clock: _Clock) -> AsyncIterator[Event]:
         parser = Parser(self._limits.event_bytes)
         size = 0
         try:
@@ -322,14 +317,13 @@ class _Clock:
         return UpstreamError("timeout", message, begun=self.begun)
 
 
-async def _read(response: aiohttp.ClientResponse, clock: _Clock) -> bytes:
+async def _read(response: Reply, clock: _Clock) -> bytes:
     """The next bytes of a reply, empty at its end."""
     try:
-        async with asyncio.timeout_at(clock.next()):
-            chunk = await response.content.readany()
+        chunk = await response.read(clock.next())
     except TimeoutError:
         raise clock.late() from None
-    except _FAULTS:
+    except HttpFault:
         raise UpstreamError(
             "protocol",
             "The model's server broke off in the middle of its answer.",
@@ -339,18 +333,24 @@ async def _read(response: aiohttp.ClientResponse, clock: _Clock) -> bytes:
     return chunk
 
 
-async def _drain(response: aiohttp.ClientResponse) -> None:
+async def _drain(response: Reply) -> None:
     """Read what stands behind the last event, so that the connection can be used again."""
     size = 0
+    deadline = asyncio.get_running_loop().time() + _DRAIN_SECONDS
     try:
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            while size < _DRAIN_BYTES and (chunk := await response.content.readany()):
-                size += len(chunk)
-    except (TimeoutError, *_FAULTS):
+        while size < _DRAIN_BYTES and (chunk := await response.read(deadline)):
+            size += len(chunk)
+    except (TimeoutError, HttpFault):
         return
 
 
-def _expect(response: aiohttp.ClientResponse, content_type: str) -> None:
+def _unanswered() -> UpstreamError:
+    return UpstreamError(
+        "protocol", "The model's server closed the connection without an answer.", begun=False
+    )
+
+
+def _expect(response: Reply, content_type: str) -> None:
     """Refuse replies that are no answer: redirects, pages of a proxy, compressed bytes."""
     if 300 <= response.status < 400:
         raise UpstreamError(

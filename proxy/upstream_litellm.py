@@ -124,7 +124,7 @@ class LitellmUpstream:
         reply = await self._call(body, path, stream=False, seconds=self._timeouts.total)
         if isinstance(reply, UpstreamReply):
             return reply
-        parsed = reply.model_dump(exclude_none=True, mode="json")
+        parsed = _plain(reply.model_dump(exclude_none=True, mode="json"))
         for choice in parsed.get("choices", ()):
             choice.setdefault("finish_reason", None)
             _complete_choice(choice, APIS[path].whole)
@@ -199,7 +199,7 @@ class LitellmUpstream:
                 raise UpstreamError(
                     "protocol", "The model's server broke off in the middle of its answer."
                 ) from None
-            body = chunk.model_dump(exclude_none=True, mode="json")
+            body = _plain(chunk.model_dump(exclude_none=True, mode="json"))
             if api.named:
                 name = str(body.get("type", ""))
                 number += 1
@@ -258,6 +258,12 @@ class LitellmUpstream:
         if not isinstance(said, str) or _PRIVATE.search(said) or any(s in said for s in secrets):
             return ""
         return said[:MAX_MESSAGE_CHARS]
+
+
+def _plain(value: Any) -> Body:
+    """The same with the very types of JSON: a string of a class of its own would be sent and not read."""
+    body: Body = orjson.loads(orjson.dumps(value))
+    return body
 
 
 def _complete_choice(choice: dict[str, Any], part: tuple[str, Any] | None) -> None:

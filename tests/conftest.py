@@ -18,6 +18,7 @@ from gateway_kit import (
     serve,
 )
 from hypothesis import HealthCheck, settings
+from postgres_kit import new_database
 
 # How long an example takes says more of the machine than of the code.
 settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -75,3 +76,19 @@ def shared_gateway(
             return doors[policy, more]
 
         yield start
+
+
+@pytest.fixture
+def database() -> Iterator[str]:
+    """The URL of a new, empty PostgreSQL database."""
+    with new_database() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a new, empty ledger: ``data/doorman.db`` below ``tmp_path``, and in PostgreSQL."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/data/doorman.db"
+    url: str = request.getfixturevalue("database")
+    return url

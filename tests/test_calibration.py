@@ -81,3 +81,20 @@ def test_recall_is_promised_the_other_way_round() -> None:
     cut = calibration.recall_threshold(positive, 0.9)
     missed = int((positive < cut).sum())
     assert missed == calibration.allowed(0.1, 500) > 0
+
+
+@pytest.mark.parametrize(
+    ("hits", "of"),
+    [(0, 1), (1, 1), (0, 300), (3, 1000), (40, 90), (89, 90), (500, 1000), (2, 200_000), (0, 0)],
+)
+def test_the_interval_is_that_of_scipy(hits: int, of: int) -> None:
+    metrics = pytest.importorskip("classifiers.training.metrics", reason="needs the extra train")
+    ours, theirs = calibration.interval(hits, of), metrics.proportion(hits, of)
+    assert ours.low == pytest.approx(theirs.low, abs=1e-9)
+    assert ours.high == pytest.approx(theirs.high, abs=1e-9)
+    assert (ours.hits, ours.of, ours.share) == (hits, of, theirs.value or 0.0)
+
+
+def test_an_interval_needs_a_share() -> None:
+    with pytest.raises(ValueError, match="hits"):
+        calibration.interval(3, 2)

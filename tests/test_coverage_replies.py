@@ -21,9 +21,7 @@ OWN_WORDS = frozenset(
 )  # fmt: skip
 OWN_WORDS |= responses_leaves.PROTOCOL_KEYS
 """Fields of a reply that the provider fills with names of its own: no sentences."""
-RANDOM = settings(
-    max_examples=25, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck)
-)
+RANDOM = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def passed(endpoint: Endpoint, body: Body, contents: set[str], words: dict[str, str]) -> list[Any]:

@@ -112,5 +112,8 @@ def test_joined_texts_are_few_and_short() -> None:
     assert joined(u("one")) == []
     assert joined(u("one"), u("two")) == []  # one turn, joined as such
     assert joined(u("one"), A, u("two")) == ["onetwo", "one\ntwo"]
+    assert joined(u("That is all."), A, u("Thanks")) == ["That is all.\nThanks"]
+    assert joined(u("i.g."), A, u("n.o.")) == ["i.g.n.o.", "i.g.\nn.o."]
+    assert joined(u("All."), A, u("on"), A, u("e")) == ["All.\none", "All.\non\ne"]
     both = joined(u("bad"), NO, u("one"), A, u("two"), refusals=frozenset({"No."}))
     assert both == ["badonetwo", "bad\none\ntwo", "onetwo", "one\ntwo"]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classifiers.decode import MOST_ALONE, forms, segments, views
+from classifiers.decode import MOST_ALONE, batch_forms, forms, segments, views
 from classifiers.decode_kit import LANGUAGE, language
 from classifiers.patterns import Pattern, PatternClassifier, PatternConfig
 from classifiers.types import Batch
@@ -36,8 +36,13 @@ ENCODED: dict[str, str] = {
     "base64 over lines": "\n".join(b64(SAID)[i : i + 20] for i in range(0, 90, 20)),
     "base64 for each word": " ".join(map(b64, SAID.split())),
     "base64 of UTF-16": base64.b64encode(SAID.encode("utf-16-le")).decode(),
+    "base64 of Latin-1": base64.b64encode(f"{SAID} D\xe9j\xe0 vu.".encode("latin-1")).decode(),
+    "base64 in pieces": " - ".join(b64(SAID)[i : i + 12] for i in range(0, 88, 12)),
+    "base64 with dots": ".".join(b64(SAID)[i : i + 8] for i in range(0, 88, 8)),
     "base32": base64.b32encode(SAID.encode()).decode(),
+    "base32 in small letters": base64.b32encode(SAID.encode()).decode().lower(),
     "hex": SAID.encode().hex(),
+    "hex behind a digit": "a" + SAID.encode().hex(),
     "hex in capitals": SAID.encode().hex().upper(),
     "hex with spaces": SAID.encode().hex(" "),
     "hex with colons": SAID.encode().hex(":"),
@@ -45,6 +50,7 @@ ENCODED: dict[str, str] = {
     "hex, C": ", ".join(f"0x{b:02X}" for b in SAID.encode()),
     "binary": " ".join(f"{b:08b}" for b in SAID.encode()),
     "binary in one": "".join(f"{b:08b}" for b in SAID.encode()),
+    "binary behind digits": "101" + "".join(f"{b:08b}" for b in SAID.encode()),
     "binary, seven bits": " ".join(f"{b:07b}" for b in SAID.encode()),
     "numbers": " ".join(map(str, SAID.encode())),
     "a list of numbers": str(list(SAID.encode())),
@@ -78,6 +84,10 @@ ENCODED: dict[str, str] = {
         "\u200b".join(chr(0x1F1E6 + ord(c) - 97) for c in word if c.isalpha())
         for word in SAID.lower().split()
     ),
+    "regional indicators with marks": "\u200b".join(
+        chr(0x1F1E6 + ord(c) - 97) if c.isalpha() else c
+        for c in SAID.lower().replace("all", "'all'").replace(" and", ", and")
+    ).replace("\u200b \u200b", " "),
     "base64 twice": b64(b64(SAID)),
     "base64 of hex": b64(SAID.encode().hex()),
     "hex of rot13": codecs.encode(SAID, "rot13").encode().hex(),
@@ -126,6 +136,17 @@ WRAPPED: dict[str, str] = {
     "pictures": f"a walk 🌟 some tea 🌟 {SAID} 🌟 the long way home",
     "a log": f"2024-05-03T10:11:13Z WARN [worker-2] {SAID}\n2024-05-03T10:11:14Z INFO [a] b",
     "a system log": f"May  3 10:11:12 host sshd[812]: {SAID}",
+    "a block quote": f"She wrote:\n> Good morning to all of you.\n> {SAID}\n> Bye.",
+    "a reply to a reply": f"> > {SAID}\n> I see.",
+    "a fence": f"My notes:\n```\n{SAID}\nx = y[0];\n```\nThanks.",
+    "the second fence": f"```\na = 1;\n```\nand\n```text\n{SAID}\n```",
+    "an open fence": f"~~~\nx += 1\n{SAID}\n",
+    "a cell of CSV": f'id,name,remark\n1,Anna,tea\n2,Ben,"{SAID}"\n3,Carl,none\n',
+    "a cell without quotes": f"id,name,remark\n1,Anna,tea\n2,{SAID},b\n3,Carl,none",
+    "YAML": f"name: shop\nnotes:\n  - open on Sunday\n  - {SAID}\nowner: Anna\n",
+    "a value of YAML": f"name: shop\nnote: {SAID}\n",
+    "a comment behind a tag": f"<p>We are open.</p><!-- {SAID} --><p>Welcome!</p>",
+    "JSON in JSON in JSON": json.dumps({"a": json.dumps({"b": json.dumps({"c": SAID})})}),
 }
 
 
@@ -133,6 +154,16 @@ WRAPPED: dict[str, str] = {
 def test_a_wrapped_sentence_stands_on_a_line_of_its_own(name: str) -> None:
     lines = {line.strip() for view in views(WRAPPED[name])[1:] for line in view.split("\n")}
     assert any(line.startswith(SAID) and len(line) <= len(SAID) + 3 for line in lines)
+
+
+def test_the_forms_of_a_batch_are_made_once_for_all_classifiers() -> None:
+    batch = Batch([b64(SAID), "hello"])
+    made = batch_forms(batch)
+    assert made == tuple(map(forms, batch.texts))
+    config = PatternConfig(patterns=(Pattern(label="A", regex="previous"),))
+    for name in ("one", "two"):
+        assert PatternClassifier(name, config).predict(batch)[0]
+    assert batch_forms(batch) is made
 
 
 ORDINARY = (
@@ -217,6 +248,22 @@ HOSTILE: dict[str, Callable[[int], str]] = {
     "spaced": lambda n: "i g n o r e   " * (n // 14),
     "selectors": lambda n: "\U000e0150" * n,
     "tags": lambda n: "\U000e0061" * n,
+    "fences": lambda n: "```\n" * (n // 4),
+    "an open fence": lambda n: "```\n" + "many words go here\n" * (n // 19),
+    "quotes of quotes": lambda n: ">" * n,
+    "quoted lines": lambda n: "> and so it goes on\n" * (n // 20),
+    "cells": lambda n: ',"' * (n // 2),
+    "rows": lambda n: "a,b c d e f,g\n" * (n // 14),
+    "fields": lambda n: "name: one two three four\n" * (n // 25),
+    "comments": lambda n: "<!-- " * (n // 5),
+    "stars": lambda n: "a*" * (n // 2),
+    "tags in words": lambda n: "a<b>" * (n // 4),
+    "soft hyphens": lambda n: "a\u00ad\n" * (n // 3),
+    "private": lambda n: "a\ue000" * (n // 2),
+    "strings joined": lambda n: 'a" + "' * (n // 6),
+    "JSON in JSON": lambda n: '="[' + '{\\"' * (n // 3) + '"',
+    "bits": lambda n: "01" * (n // 2),
+    "flags": lambda n: "\U0001f1e6, " * (n // 3),
 }  # fmt: skip
 
 

@@ -17,6 +17,9 @@ DOCS = Path(__file__).parent.parent / "docs"
 TABLES = (
     "settings",
     "metrics",
+    "attributes",
+    "instruments",
+    "savings",
     "errors",
     "record",
     "stage",
@@ -65,7 +68,9 @@ def test_python_is_translated_to_json(generate: ModuleType) -> None:
     assert "null if it was not called" in generate.record()
 
 
-@pytest.mark.parametrize("name", ["policies.md", "reference.md", "training.md"])
+@pytest.mark.parametrize(
+    "name", ["observability.md", "policies.md", "reference.md", "savings.md", "training.md"]
+)
 def test_every_generated_part_is_used(name: str) -> None:
     text = (DOCS / name).read_text("utf-8")
     assert "_generate." in text

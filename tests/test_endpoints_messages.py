@@ -166,6 +166,18 @@ def test_unscanned() -> None:
     ]
 
 
+def test_a_container_and_its_skills_are_unscanned() -> None:
+    skills = [{"type": "custom", "skill_id": "skill_011", "version": "latest"}]
+    given = body(user(TEXT)) | {"container": {"id": "container_011", "skills": skills}}
+    assert API.unscanned(given) == ["container.id", "container.skills.0.skill_id"]
+    assert API.unscanned(body(user(TEXT)) | {"container": "container_011"}) == ["container"]
+
+
+def test_an_object_where_a_type_should_stand_is_read_too() -> None:
+    given = body(user({"type": {"deep": "words to read"}, "url": "https://a.b/c"}))
+    assert "words to read" in {text.content for text in API.texts(given)}
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -53,9 +53,9 @@ async def test_a_flood_with_a_model_that_hangs(tmp_path: Path, streams: bool) ->
         # Connections that were cut off end in their own time.
         assert [said(post(door)) for _ in range(5)] == ["The answer."] * 5
         until = time.monotonic() + WAIT
-        while door.app.state.gateway._in_flight and time.monotonic() < until:  # noqa: ASYNC110
+        while door.app.state.gateway.requests and time.monotonic() < until:  # noqa: ASYNC110
             await asyncio.sleep(0.05)  # the client has its answer a moment before it is counted off
-        assert door.app.state.gateway._in_flight == 0
+        assert door.app.state.gateway.requests == 0
 
 
 def test_what_shows_the_state_of_the_gateway_is_not_counted(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from proxy.config import Config, ConfigError, defaults, is_loopback, load, loads
 
@@ -110,16 +112,25 @@ def test_secrets_stay_out_of_fault_messages(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_paths_are_relative_to_the_file() -> None:
-    config = loads("policies: [a.yaml, ../b.yaml, /c.yaml]\nclassifiers: {packs: [mine]}", FILE)
+    written = "policies: [a.yaml, ../b.yaml, /c.yaml]\nclassifiers: {packs: [mine]}"
+    config = loads(f"{written}\nfeedback: {{cache: texts}}", FILE)
     folder = FILE.parent
     assert config.policies == (folder / "a.yaml", folder / "../b.yaml", Path("/c.yaml"))
     assert config.classifiers.packs == (folder / "mine",)
+    assert config.feedback.cache == folder / "texts"
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n"])
 def test_an_empty_file_is_the_defaults(text: str) -> None:
     without = defaults()
-    expected = without.model_copy(update={"ledger": without.ledger.placed(FILE.parent)})
+    classifiers = without.classifiers
+    corrected = FILE.parent / classifiers.corrected
+    expected = without.model_copy(
+        update={
+            "ledger": without.ledger.placed(FILE.parent),
+            "classifiers": classifiers.model_copy(update={"corrected": corrected}),
+        }
+    )
     assert loads(text, FILE) == expected
 
 
@@ -143,10 +154,17 @@ def test_example_file_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(path.is_file() for path in config.policies)
 
 
+def settings(model: type[BaseModel]) -> Iterator[str]:
+    """The names of all settings, those of sections too."""
+    for name, field in model.model_fields.items():
+        yield name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from settings(field.annotation)
+
+
 def test_example_file_names_every_setting() -> None:
     text = (Path(__file__).parent.parent / "config.example.yaml").read_text()
-    for name in Config.model_fields:
-        assert f"{name}:" in text
+    assert [name for name in settings(Config) if f"{name}:" not in text] == []
 
 
 @pytest.mark.parametrize(

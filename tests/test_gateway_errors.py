@@ -26,12 +26,20 @@ from proxy.errors import (
 )
 
 NOT_FOR_CLIENTS = {
+    "proxy.http_connection.HttpFault": "the upstream turns it into UpstreamError",
     "proxy.yaml_source.ConfigError": "raised before the gateway starts",
     "proxy.commands.output.CommandError": "the command line's own",
+    "proxy.backtests.spread.WorkerDied": "ends the run; the command and the job say so",
+    "proxy.backtests.job.Stopped": "ends the job, which says so",
+    "proxy.dashboard.access.Closed": "a Forbidden, answered as one",
+    "proxy.dashboard.access.LoggedOut": "an Unauthorized: the dashboard sends the browser to its form",
+    "proxy.feedback.loop._Rehearsed": "never leaves rehearse()",
+    "proxy.feedback.trainer.TrainingFailed": "the job that failed tells it",
     "proxy.jsonbody._RepeatedKey": "never leaves parse()",
     "proxy.limits.CountersAway": "the admission turns it into Unavailable",
     "proxy.fallbacks.OutOfTime": "an UpstreamError, answered as one",
     "proxy.ledgers.database.Away": "the ledger turns it into Unavailable",
+    "proxy.ledgers.database.Newer": "never leaves migrate()",
     "proxy.ledgers.database.Refused": "the ledger turns it into Unavailable",
     "proxy.sse.SseError": "the upstream turns it into UpstreamError",
 }

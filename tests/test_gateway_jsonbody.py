@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import InvalidRequest, TooLarge
-from proxy.jsonbody import cut, parse, splice
+from proxy.jsonbody import cut, parse, splice, spliced
 
 REFUSED = {
     "empty": (b"", "empty"),
@@ -173,3 +173,38 @@ def test_cut_takes_out_members_and_nothing_else(
     assert json.loads(out) == {key: item for key, item in value.items() if key not in keys}
     if not keys & value.keys():
         assert out == raw
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"model":"a","messages":[]}',
+        b'{ "messages" : [ {"role":"user","content":"x"} ] ,\n "model"\t:\n "a" }',
+        b'{"metadata":{"model":"a"},"model":"a"}',
+        b'{"messages":[{"content":"\\"model\\": \\"a\\""}],"model":"a"}',
+        b'{"note":"model","model":"a"}',
+        b'{"mod\\u0065l":"a","metadata":{"model":"a"}}',
+        b'{"mod\\u0065l":"a","note":"model"}',
+        b'{"model":"a\\"b\\\\","n":1}',
+    ],
+)
+def test_a_field_is_replaced_as_if_it_had_been_looked_for(raw: bytes) -> None:
+    out = spliced(raw, "model", 'new "one"')
+    assert out == splice(raw, {("model",): 'new "one"'})
+    assert json.loads(out) == {**json.loads(raw), "model": 'new "one"'}
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"a":1,"a":2}',
+        b'{"a" :1,"b":{"c":1,"c" :2}}',
+        b'{"a"\t:1,"a"\n:2}',
+        b'{"a"\r:1, "x":[{"b":1},{"c":1,"c":1}]}',
+        b'{"a":1,"\\u0061":2}',
+        b'{"t":"no quote: here","a":1,"a":2}',
+    ],
+)
+def test_a_name_that_stands_twice_is_found_however_it_is_written(raw: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="repeats a key"):
+        parse(raw, 64)

@@ -115,7 +115,7 @@ def test_max_pooling_takes_the_worst_window(head: HeadClassifier, encoder: Encod
     whole = scores(head, text)[0]
     # A window cut out of its text may be cut into tokens anew, hence not to the last digit.
     assert (whole >= by_window.max(axis=0) - 1e-3).all()
-    logits = head._stack.logits(Batch([text]))[:, head._columns]
+    logits = head._stack.judged(Batch([text])).logits[:, head._columns]
     np.testing.assert_allclose(whole, 1 / (1 + np.exp(-logits.max(axis=0))), atol=1e-6)
 
 

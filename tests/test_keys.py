@@ -264,24 +264,35 @@ def test_a_flood_is_counted_in_full_and_recorded_in_part(gateway: StartGateway) 
     assert len(recorded) == 60
 
 
-def cli(folder: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+Cli = Callable[..., Any]
+
+
+@pytest.fixture
+def stored(ledger_url: str) -> str:
+    """Settings of a new database."""
+    return f"ledger: {{url: '{ledger_url}'}}\n"
+
+
+@pytest.fixture
+def cli(stored: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
     """What a command prints, as JSON; its config names the same database as the gateway's."""
-    config = folder / "keys.yaml"
+    config = tmp_path / "keys.yaml"
     config.write_text(
-        "ledger: {url: 'sqlite:///keys.db'}\nmodel_list:\n- model_name: default\n"
+        f"{stored}model_list:\n- model_name: default\n"
         "  litellm_params: {model: openai/gpt-4o, api_key: os.environ/NOT_SET}\n"
     )
-    assert main(["keys", *arguments, "-c", str(config)]) == 0
-    return json.loads(capsys.readouterr().out)
 
+    def run(*arguments: str) -> Any:
+        assert main(["keys", *arguments, "-c", str(config)]) == 0
+        return json.loads(capsys.readouterr().out)
 
-STORED = "ledger: {url: 'sqlite:///keys.db'}\n"
+    return run
 
 
 def test_a_running_gateway_follows_the_command_line(
-    gateway: StartGateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    gateway: StartGateway, tmp_path: Path, stored: str, cli: Cli
 ) -> None:
-    door = gateway("", STORED)
+    door = gateway("", stored)
 
     def works(key: str) -> bool:
         try:
@@ -292,21 +303,22 @@ def test_a_running_gateway_follows_the_command_line(
         return True
 
     assert works("anything")  # no key yet: nobody needs one
-    key = cli(tmp_path, capsys, "create", "app", "--rpm", "1000")["key"]
+    key = cli("create", "app", "--rpm", "1000")["key"]
     assert key.startswith("dm-")
     assert len(key) == 46
     eventually(lambda: works(key) and not works("anything"))
-    assert key.encode() not in (tmp_path / "keys.db").read_bytes()
-    new = cli(tmp_path, capsys, "rotate", "app", "--grace", "600")["key"]
+    for file in (tmp_path / "data").glob("doorman.db*"):
+        assert key.encode() not in file.read_bytes()
+    new = cli("rotate", "app", "--grace", "600")["key"]
     eventually(lambda: works(new))
     assert works(key)
-    last = cli(tmp_path, capsys, "rotate", "app")["key"]
+    last = cli("rotate", "app")["key"]
     eventually(lambda: works(last) and not works(new))
-    shown = cli(tmp_path, capsys, "show", "app")
+    shown = cli("show", "app")
     assert [row["status"].split()[0] for row in shown] == ["counts", "rotated", "active"]
     assert [row["terms"] for row in shown] == [{"rpm": 1000}] * 3
     assert last.startswith(shown[2]["key"].removesuffix("..."))
-    cli(tmp_path, capsys, "revoke", "app")
+    cli("revoke", "app")
     eventually(lambda: not works(last) and not works(key))
     assert not works("anything")  # with the last key gone the door stays shut
     with pytest.raises(openai.AuthenticationError) as revoked:
@@ -314,24 +326,22 @@ def test_a_running_gateway_follows_the_command_line(
     with pytest.raises(openai.AuthenticationError) as unknown:
         door.client(api_key="dm-unknown").models.list()
     assert revoked.value.body == unknown.value.body
-    audit = cli(tmp_path, capsys, "audit")
+    audit = cli("audit")
     assert [row["action"] for row in audit] == ["revoke", "rotate", "rotate", "create"]
     assert all(row["actor"] and row["name"] == "app" for row in audit)
     assert not any(secret in str(audit) for secret in (key, new, last))
 
 
-def test_a_budget_outlives_the_gateway(
-    gateway: StartGateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    key = cli(tmp_path, capsys, "create", "app", "--budget-usd", "0.005/month")["key"]
-    door = gateway("", STORED)
+def test_a_budget_outlives_the_gateway(stored: str, gateway: StartGateway, cli: Cli) -> None:
+    key = cli("create", "app", "--budget-usd", "0.005/month")["key"]
+    door = gateway("", stored)
     client = door.client(api_key=key, max_retries=0)
     client.chat.completions.create(model="default", messages=HELLO)
     client.chat.completions.create(model="default", messages=HELLO)
     door.server.should_exit = True
     spent = "spent_usd"
-    eventually(lambda: sum(cli(tmp_path, capsys, "show", "app")[0][spent].values()) > 0.006)
-    again = gateway("", STORED).client(api_key=key, max_retries=0)
+    eventually(lambda: sum(cli("show", "app")[0][spent].values()) > 0.006)
+    again = gateway("", stored).client(api_key=key, max_retries=0)
     with pytest.raises(openai.RateLimitError) as caught:
         again.chat.completions.create(model="default", messages=HELLO)
     assert caught.value.code == "insufficient_quota"
@@ -352,16 +362,16 @@ def test_mistakes_are_told(
     arguments: tuple[str, ...], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = tmp_path / "c.yaml"
-    config.write_text(STORED)
+    config.write_text("ledger: {url: 'sqlite:///keys.db'}\n")
     assert main(["keys", *arguments, "-c", str(config)]) == 2
     assert said in capsys.readouterr().err
 
 
 def test_a_name_counts_once_and_none_is_made_up(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    stored: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = tmp_path / "c.yaml"
-    config.write_text(STORED)
+    config.write_text(stored)
     run = ["-c", str(config)]
     assert main(["keys", "create", "a", *run]) == 0
     assert main(["keys", "create", "a", *run]) == 2

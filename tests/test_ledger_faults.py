@@ -99,6 +99,7 @@ def test_allow_goes_on_and_says_so(
         assert ask(door, "attack").json()["choices"][0]["finish_reason"] == "content_filter"
         assert len(upstream.seen) == 3
         assert errors(door)["unrecorded"] == 4
+        assert b'fail_open_total{guard="ledger"} 4.0' in door.app.state.gateway.metrics.text()
         assert rows(tmp_path) == []
     said = [r.message for r in caplog.records if "goes on without a record" in r.message]
     assert len(said) == 4

@@ -1,25 +1,19 @@
-"""The same ledger in PostgreSQL. Skipped where no server takes us in.
-
-``DOORMAN_TEST_POSTGRES`` names another one than that on the local socket; databases are made in it.
-"""
+"""The same ledger in PostgreSQL. Skipped where no server takes us in, see ``postgres_kit``."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
-import os
-import secrets
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import asyncpg
 import httpx
 import pytest
 from gateway_kit import Loop, ScriptedUpstream, StartGateway
 from ledger_kit import ASK, RULES, until
+from postgres_kit import sql
 
 from benchmarks.ledger import record
 from proxy.cli import main
@@ -27,41 +21,6 @@ from proxy.ledgers.database import Place, migrate
 from proxy.ledgers.rows import row_of
 from proxy.ledgers.store import Store
 from proxy.yaml_source import ConfigError
-
-SERVER = os.environ.get("DOORMAN_TEST_POSTGRES", "postgresql:///postgres?host=/var/run/postgresql")
-
-
-def sql(url: str, *queries: str) -> list[dict[str, Any]]:
-    """Run queries; rows of the last one."""
-
-    async def run() -> list[dict[str, Any]]:
-        connection = await asyncpg.connect(url, timeout=10)
-        try:
-            found: list[Any] = []
-            for query in queries:
-                found = await connection.fetch(query)
-            return [dict(row) for row in found]
-        finally:
-            await connection.close()
-
-    return asyncio.run(run())
-
-
-@pytest.fixture
-def database() -> Iterator[str]:
-    """The URL of a new, empty database."""
-    name = f"doorman_test_{secrets.token_hex(6)}"
-    try:
-        sql(SERVER, f"CREATE DATABASE {name}")
-    except (OSError, asyncpg.PostgresError, TimeoutError) as error:
-        pytest.skip(
-            f"no PostgreSQL that can be used at DOORMAN_TEST_POSTGRES: {type(error).__name__}"
-        )
-    base, question, options = SERVER.partition("?")
-    try:
-        yield f"{base.rpartition('/')[0]}/{name}{question}{options}"
-    finally:
-        sql(SERVER, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def settings(url: str, more: str = "") -> str:

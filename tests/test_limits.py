@@ -18,7 +18,16 @@ from hypothesis import strategies as st
 from proxy.admission import duration
 from proxy.config_keys import RedisConfig
 from proxy.grants import NANO, Allowance, Budget
-from proxy.limits import WINDOW, Bill, Counters, LocalCounters, Spent, Window
+from proxy.limits import (
+    WINDOW,
+    Bill,
+    Counters,
+    CountersAway,
+    LocalCounters,
+    OneOfSeveral,
+    Spent,
+    Window,
+)
 from proxy.limits_redis import RedisCounters
 from proxy.spending import Spending
 
@@ -229,3 +238,13 @@ def test_a_window_stays_small() -> None:
     for step in range(10_000):
         window.add(1, START + step / 7)
     assert len(window._buckets) <= WINDOW + 1
+
+
+async def test_one_of_several_workers_counts_nothing_that_all_must_count() -> None:
+    counters = OneOfSeveral()
+    for allowed in (Allowance(requests=5), Allowance(tokens=5), Allowance(parallel=5)):
+        with pytest.raises(CountersAway):
+            await counters.admit("k", allowed, "", None, START)
+    spent = Spent("2026-01", START + 60, 0)
+    budget = Allowance(budget=Budget(NANO, "month"))
+    assert (await counters.admit("k", budget, "", spent, START)).refused is None

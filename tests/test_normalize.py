@@ -48,6 +48,18 @@ DISGUISED = [
     ("ignore\n\n\n\n\n\n\nthis", "ignore\n\nthis"),
     ("non\u2011breaking", "non-breaking"),
     ("а\u0301ttaсk", "áttack"),
+    ("ig**no**re", "ignore"),
+    ("ig*no*re a`l`l", "ignore all"),
+    ("ig~~no~~re", "ignore"),
+    ("ig<b>no</b>re a<wbr>ll", "ignore all"),
+    ("ig<!-- x -->nore", "ignore"),
+    ("ig\u00ad\nnore", "ignore"),
+    ("ig\u200b\r\n  nore", "ignore"),
+    ("igno-\nring all", "ignoring all"),
+    ("i\ue000g\ue000nore", "ignore"),
+    ("ig\U000f0001n\ufdd0o\ufffdre", "ignore"),
+    ("i\ng\nn\no\nr\ne", "ignore"),
+    ('say "ignore " + "all" now', 'say "ignore all" now'),
 ]
 
 HONEST = [
@@ -74,6 +86,12 @@ HONEST = [
     "sooo good, hmmm, yesss, www.example.com, XXX, III, zzz",
     "https://example.com/a-b-c-d/e1f2?q=p@ss",
     "| a | b | c | d |\n|---|---|---|---|",
+    "some **bold** text, a*b and x*y, foo__bar, `code`'s end",
+    "Save \ue001 or print \uf8ff; na\ufffd ve",
+    "a well-known\nway - or two\nways",
+    "a\nb\nc\nd\ne",
+    "H<sub>2</sub> is a gas, see <b>this</b> one",
+    'one, two.\n- "three" + x',
 ]
 
 

@@ -111,6 +111,10 @@ def test_the_wheel_holds_the_three_packages_and_their_data(tmp_path: Path) -> No
             if n.startswith(f"classifiers/packs/{name}/")
         }
     assert {f"policies/{path.name}" for path in POLICIES} <= set(names)
+    pages = ROOT / "proxy" / "dashboard"
+    parts = [*pages.glob("templates/*"), *(p for p in pages.glob("static/**/*") if p.is_file())]
+    assert {p.relative_to(ROOT).as_posix() for p in parts} <= set(names)
+    assert "proxy/dashboard/static/vendor/htmx.LICENSE.txt" in names
     strangers = [
         n for n in names if n.endswith((".jsonl", ".pkl", ".pt", ".bin", ".sqlite", ".gz"))
     ]

@@ -144,7 +144,7 @@ def test_what_a_bound_policy_needs() -> None:
   - {name: f, when: {spam: spam}, do: {route: small}}
 """)
     assert bound.id == "p@1"
-    assert bound.classifiers == {"jailbreak", "topic", "safety", "pii", "spam"}
-    assert bound.classifiers_for("input") == {"jailbreak", "topic", "safety", "spam"}
-    assert bound.classifiers_for("output") == {"safety", "pii"}
+    assert bound.classifiers == {"jailbreak@v1", "topic@v1", "safety@v1", "pii@v1", "spam@v1"}
+    assert bound.classifiers_for("input") == {"jailbreak@v1", "topic@v1", "safety@v1", "spam@v1"}
+    assert bound.classifiers_for("output") == {"safety@v1", "pii@v1"}
     assert bound.policy.routes() == ("small", "tiny")

@@ -277,7 +277,7 @@ def test_binding_refuses(rule: str, line: int, words: list[str]) -> None:
 )
 def test_binding_accepts_redaction_where_a_stretch_is_certain(when: str) -> None:
     bound = policy(f"  - {{name: a, when: {when}, do: redact}}")
-    assert "pii" in bound.classifiers
+    assert "pii@v1" in bound.classifiers
 
 
 def test_binding_tells_every_mistake_with_its_own_line() -> None:

@@ -35,6 +35,7 @@ WORDS: dict[str, Scores] = {
 
 def classify(texts: Sequence[str], names: Collection[str]) -> list[Classification]:
     results = []
+    names = {name.partition("@")[0] for name in names}
     for text in texts:
         scores: dict[str, float | None] = {}
         for word in text.split():

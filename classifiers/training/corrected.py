@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from classifiers.encoder import Encoder
 from classifiers.heads import HeadClassifier, load_heads, probabilities
+from classifiers.neighbours import CORRECTED, REPLAY
 from classifiers.packs import PackError, read_tensors
 from classifiers.training.corrections import correctable
 from classifiers.training.data import Row
@@ -25,7 +26,7 @@ from classifiers.training.delta import (
 from classifiers.training.features import FeatureCache
 from classifiers.training.fit import truth_table
 from classifiers.training.pack import CALIBRATION, manifest_of
-from classifiers.training.replay import CORRECTED, REPLAY, Replay, check_remembered, remembered
+from classifiers.training.replay import Replay, check_remembered, remembered
 from classifiers.training.slices import batches_of, read_slices
 from classifiers.training.windows import make_windows
 from classifiers.types import Kind
@@ -84,10 +85,7 @@ class Subject:
         """Remembered rows whose text is corrected now."""
 
     def logits(self, features: npt.NDArray[np.float32], grams: Any) -> Wide:
-        lexical = self.head["lexical"].astype(np.float64)
-        encoder, bias = self.head["encoder"].astype(np.float64), self.head["bias"]
-        found: Wide = features @ encoder + grams @ lexical + bias
-        return found
+        return logits_of(self.head, features, grams)
 
     def points_of(self, rows: Sequence[Row], cache: FeatureCache) -> Points:
         """Each correction as the window that decides."""
@@ -158,3 +156,18 @@ class Subject:
         matched = probabilities(logits, self.decision) >= cuts
         right: npt.NDArray[np.bool_] = (matched == (truth == 1)) | (truth < 0)
         return right
+
+
+def logits_of(
+    head: Mapping[str, npt.NDArray[Any]], features: npt.NDArray[np.float32], grams: Any
+) -> Wide:
+    """``[n, labels]`` what a head says of ``[n, features]`` and ``[n, buckets]``.
+
+    Args:
+        head: the tensors of its pack.
+        features: of the encoder.
+        grams: sparse.
+    """
+    encoder, lexical = (head[name].astype(np.float64) for name in ("encoder", "lexical"))
+    found: Wide = features @ encoder + grams @ lexical + head["bias"]
+    return found

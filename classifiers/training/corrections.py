@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ def read_corrections(path: Path, pack: Path) -> list[Row]:
     labels, single = tuple(manifest["labels"]), manifest["decision"] == "one_of"
     found: dict[str, Row] = {}
     for place, item in _lines(path):
-        row = _row(item, labels, single, place)
+        row = row_of(item, labels, single, place)
         found.pop(row.text, None)
         found[row.text] = row
     if not found:
@@ -80,7 +80,17 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield place, item
 
 
-def _row(item: dict[str, Any], labels: Sequence[str], single: bool, place: str) -> Row:
+def row_of(item: Mapping[str, Any], labels: Sequence[str], single: bool, place: str) -> Row:
+    """A correction from ``{"text": ..., "label": ...}``.
+
+    Args:
+        labels: of the pack.
+        single: whether a text has exactly one.
+        place: of the correction, for errors.
+
+    Raises:
+        DataError: there is no text, no label, one that the pack has not, or not exactly one.
+    """
     text = item.get("text")
     if not isinstance(text, str) or not text.strip():
         raise DataError(f"{place}: there is no text; {FORM}")

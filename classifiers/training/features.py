@@ -20,6 +20,9 @@ from classifiers.encoder import Encoder
 
 Array = npt.NDArray[np.float32]
 
+CACHE = Path.home() / ".cache" / "doorman"
+"""Where the features of texts are kept, so that the next training of the same texts takes seconds."""
+
 
 class FeatureCache:
     """Features of texts, one array ``[windows, features]`` per text.

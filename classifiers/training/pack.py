@@ -18,11 +18,12 @@ from classifiers.encoder import Encoder
 from classifiers.heads import OUT_OF_SCOPE, probabilities
 from classifiers.loading import KINDS
 from classifiers.loading import PRIVATE as PRIVATE
+from classifiers.neighbours import REPLAY
 from classifiers.packs import MANIFEST, read_pack, write_manifest, write_tensors
 from classifiers.training.data import Row
 from classifiers.training.fit import truth_table
 from classifiers.training.methods.base import MAX_CALIBRATION_ROWS, Trained
-from classifiers.training.replay import REPLAY, thinned
+from classifiers.training.replay import thinned
 from classifiers.types import Kind, UnknownLabel
 
 CARD = "README.md"

@@ -17,13 +17,12 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix, vstack
 
 from classifiers import lexical
+from classifiers.neighbours import CORRECTED, REPLAY
 from classifiers.packs import PackError
 from classifiers.training.data import Row
 from classifiers.training.fit import Linear
 from classifiers.training.windows import Windows
 
-REPLAY = "replay.safetensors"
-CORRECTED = -2
 MAX_ROWS = 4_000
 """Rows that a pack remembers by default: 1.2 kB each and about 1 kB of n-grams."""
 

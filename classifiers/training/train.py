@@ -20,7 +20,7 @@ from classifiers.training.card import write_card
 from classifiers.training.clean import Cleanup
 from classifiers.training.data import FOLDS, Row
 from classifiers.training.evaluation import Evaluation
-from classifiers.training.features import FeatureCache
+from classifiers.training.features import CACHE, FeatureCache
 from classifiers.training.fit import truth_table
 from classifiers.training.gather import Gathered, Helpers, gather
 from classifiers.training.methods import AUTO, METHODS, choose
@@ -41,9 +41,6 @@ from classifiers.training.split import folds as folds_of
 from classifiers.training.task import Case, Task, load_task, make_task
 from classifiers.training.teacher import TeacherReport
 from classifiers.training.workplace import one_thread, scratch_beside
-
-CACHE = Path.home() / ".cache" / "doorman"
-"""Where the features of texts are kept, so that the next training of the same texts takes seconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,20 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from classifiers.encoder import Encoder
-from classifiers.heads import HeadClassifier, load_heads
+from classifiers.heads import load_heads
 from classifiers.loading import PRIVATE
+from classifiers.neighbours import REPLAY
 from classifiers.packs import write_tensors
 from classifiers.training.card import write_card
 from classifiers.training.corrected import Subject
 from classifiers.training.corrections import correctable
 from classifiers.training.data import Row
-from classifiers.training.delta import (
-    Delta,
-    Points,
-)
+from classifiers.training.delta import Points
 from classifiers.training.features import FeatureCache
 from classifiers.training.pack import (
     CALIBRATION,
@@ -34,19 +31,15 @@ from classifiers.training.pack import (
     operating_points,
     replace_folder,
 )
-from classifiers.training.replay import CORRECTED, REPLAY, joined
-from classifiers.training.slices import passed
+from classifiers.training.replay import joined
+from classifiers.training.standing import Scored, standing
 from classifiers.training.task_card import write_task_card
 from classifiers.training.workplace import scratch_beside
 from classifiers.written import name_of
 
-Wide = npt.NDArray[np.float64]
 WEIGHTS = (1.0, 3.0, 10.0, 30.0, 100.0)
 """What a correction counts, in remembered rows; the least that gets most corrections right without harm
 is taken."""
-TOLERATED = 0.005
-"""Share of the remembered rows of a label that may be lost; slices that a person wrote may lose none."""
-CORRECTIONS, EARLIER = "corrections", "earlier corrections"
 STALE = ("report.html", "report.json")
 """They describe the pack before the correction."""
 
@@ -267,10 +260,18 @@ def _write(
     _write_card(made / CARD, manifest)
     finish(made, manifest)
     after = load_heads([made], subject.reader)[0]
+    anchors = subject.anchors
     return Update(
         corrections=len(rows),
         weight=weight,
-        slices=_compare(subject, after, given, delta, points),
+        slices=_compare(
+            subject,
+            given,
+            Scored(subject.before, given.logits, anchors.logits, old),
+            Scored(
+                after, given.logits + delta.of(given), anchors.logits + delta.of(anchors), points
+            ),
+        ),
         thresholds={
             label: (float(old[label]["threshold"]), float(points[label]["threshold"]))
             for label in subject.labels
@@ -300,45 +301,10 @@ def promise_of(points: dict[str, Any]) -> Promise:
 
 
 def _compare(
-    subject: Subject,
-    after: HeadClassifier,
-    given: Points,
-    delta: Delta,
-    points: dict[str, Any],
+    subject: Subject, given: Points, before: Scored, after: Scored
 ) -> tuple[SliceChange, ...]:
-    """The corrections, the slices that a person wrote, and the remembered rows by label."""
-    old_cuts, new_cuts = subject.cuts(subject.manifest["operating_points"]), subject.cuts(points)
-    found = []
-    held = subject.right(given.logits, given.truth, old_cuts).all(axis=1).sum()
-    now = subject.right(given.logits + delta.of(given), given.truth, new_cuts).all(axis=1).sum()
-    found.append(SliceChange(CORRECTIONS, len(given.logits), int(held), int(now)))
-    before = passed(subject.before, subject.slices, subject.batches)
-    later = passed(after, subject.slices, subject.batches)
-    for name, (passing, cases) in before.items():
-        found.append(SliceChange(name, cases, passing, later[name][0]))
-    anchors = subject.anchors
-    one = subject.right(anchors.logits, anchors.truth, old_cuts)
-    two = subject.right(anchors.logits + delta.of(anchors), anchors.truth, new_cuts)
-    given_before = subject.replay.index == CORRECTED
-    if given_before.any():
-        held, now = one[given_before].all(axis=1).sum(), two[given_before].all(axis=1).sum()
-        found.append(SliceChange(EARLIER, int(given_before.sum()), int(held), int(now)))
-    for column, label in enumerate(subject.labels):
-        own = anchors.truth[:, column] == 1
-        if own.any():
-            found.append(_remembered(f"remembered: {label}", one[own, column], two[own, column]))
-    quiet = subject.replay.benign
-    if subject.decision == "any_of" and quiet.any():
-        found.append(
-            _remembered(
-                "remembered: none of them", np.all(one[quiet], axis=1), np.all(two[quiet], axis=1)
-            )
-        )
-    return tuple(found)
-
-
-def _remembered(
-    name: str, before: npt.NDArray[np.bool_], after: npt.NDArray[np.bool_]
-) -> SliceChange:
-    allowed = int(np.ceil(TOLERATED * len(before)))
-    return SliceChange(name, len(before), int(before.sum()), int(after.sum()), allowed)
+    old, new = standing(subject, given, before), standing(subject, given, after)
+    return tuple(
+        SliceChange(name, held.cases, held.right, new[name].right, held.may_lose)
+        for name, held in old.items()
+    )

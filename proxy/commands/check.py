@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
     finally:
         engine.close()
     value["policies"] = [policy.id for policy in bound]
-    value["decision"] = asdict(decision)
+    value["decision"] = asdict(replace(decision, seen=()))  # every score stands above
     emit(options, value, lambda console: _render(console, value, content))
     return 0
 

@@ -10,7 +10,6 @@ import re
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from proxy.commands.output import (
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from proxy.ledgers.keys import KeyTable, StoredKey
 
 T = TypeVar("T")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/-]{0,63}")
 AUDITED = 50
 NO_KEYS = 1
 """Exit status of a name that no key has."""
@@ -48,7 +46,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     create.add_argument("--max-parallel", type=int, metavar="N", help="requests at once")
     create.add_argument("--budget-usd", metavar="N/PERIOD", help="5/day or 100/month, UTC")
     create.add_argument("--expires", metavar="DAY", help="refused from then on, 2027-01-01 (UTC)")
-    create.add_argument("--admin", action="store_true", help="may read /metrics and the like")
+    create.add_argument(
+        "--admin", action="store_true", help="opens the dashboard, /metrics and the like"
+    )
     _shared(create)
     _shared(actions.add_parser("list", help="every key, without its secret"))
     for action, help in (("show", "one key"), ("revoke", "refuse a key from now on")):
@@ -73,12 +73,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _create(options: argparse.Namespace, config: Config) -> int:
+    from proxy.key_listing import NAME, NAME_FAULT, plain
     from proxy.keystore import made
     from proxy.ledgers.database import Refused
 
     name, terms = options.name, _terms(options)
     if not NAME.fullmatch(name):
-        raise CommandError(f"the name {name[:80]!r} must be 1 to 64 letters, digits or . _ : @ / -")
+        raise CommandError(f"the name {name[:80]!r} {NAME_FAULT}")
     if any(key.name == name for key in config.keys):
         raise CommandError(f"the config has a key {name!r} already; use another name")
     _check(terms, config)
@@ -89,14 +90,15 @@ def _create(options: argparse.Namespace, config: Config) -> int:
         raise CommandError(
             f"there is a key {name!r} already; revoke it, rotate it, or use another name"
         ) from None
-    return _show_secret(options, name, key, _plain(terms))
+    return _show_secret(options, name, key, plain(terms))
 
 
 def _rotate(options: argparse.Namespace, config: Config) -> int:
+    from proxy.key_listing import LONGEST_GRACE
     from proxy.keystore import made
 
-    if not 0 <= options.grace <= 31_536_000:
-        raise CommandError(f"--grace {options.grace:g} must be 0 to 31536000 seconds")
+    if not 0 <= options.grace <= LONGEST_GRACE:
+        raise CommandError(f"--grace {options.grace:g} must be 0 to {LONGEST_GRACE:.0f} seconds")
     key, new = made()
     rotate = _with(
         config, lambda table: table.rotate(options.name, new, options.grace, time.time())
@@ -138,10 +140,12 @@ def _show(options: argparse.Namespace, config: Config) -> int:
 
 
 def _audit(options: argparse.Namespace, config: Config) -> int:
+    from proxy.key_listing import moment
+
     changes = _with(config, lambda table: table.changes(options.limit))
     rows = [
         {
-            "time": _moment(change.time),
+            "time": moment(change.time),
             "actor": change.actor,
             "action": change.action,
             "name": change.name,
@@ -162,6 +166,16 @@ ACTIONS: dict[str, Callable[[argparse.Namespace, Config], int]] = {
     "rotate": _rotate,
     "audit": _audit,
 }
+TERMS = (
+    "models",
+    "policies",
+    "rpm",
+    "tpm",
+    "max_parallel",
+    "budget_usd",
+    "expires",
+    "admin",
+)
 LISTED = ("name", "key", "status", "created", "terms", "spent_usd")
 
 
@@ -171,31 +185,20 @@ def _shared(parser: argparse.ArgumentParser) -> None:
 
 
 def _terms(options: argparse.Namespace) -> Terms:
-    from pydantic import ValidationError
+    from proxy.key_listing import terms_of
 
-    from proxy.config_keys import Terms
-
-    given: dict[str, Any] = {
-        name: getattr(options, name)
-        for name in ("rpm", "tpm", "max_parallel", "budget_usd", "expires", "admin")
-        if getattr(options, name) is not None
-    }
-    for name in ("models", "policies"):
-        listed = (getattr(options, name) or "").split(",")
-        given[name] = tuple(item.strip() for item in listed if item.strip())
+    given = {name: getattr(options, name) for name in TERMS if getattr(options, name) is not None}
     try:
-        return Terms(**given)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        option = str(fault["loc"][0]).replace("_", "-")
-        raise CommandError(f"--{option}: {fault['msg'].removeprefix('Value error, ')}") from None
+        return terms_of(given)
+    except ValueError as error:
+        option, _, told = str(error).partition(": ")
+        raise CommandError(f"--{option.replace('_', '-')}: {told}") from None
 
 
 def _check(terms: Terms, config: Config) -> None:
     """Refuse policies that are not there; say which patterns match no model yet."""
-    from fnmatch import fnmatchcase
-
     from policies import schema
+    from proxy.key_listing import unmatched
 
     if terms.policies:
         with faults():
@@ -206,11 +209,8 @@ def _check(terms: Terms, config: Config) -> None:
                 f"{', '.join(sorted(known)) or 'none'}"
             )
     aliases = [entry.model_name for entry in config.model_list]
-    for glob in terms.models:
-        if not any(fnmatchcase(alias, glob) for alias in aliases):
-            print(
-                f"doorman: --models: {glob!r} matches no model of the config yet", file=sys.stderr
-            )
+    for glob in unmatched(terms, aliases):
+        print(f"doorman: --models: {glob!r} matches no model of the config yet", file=sys.stderr)
 
 
 def _with(config: Config, work: Callable[[KeyTable], Awaitable[T]]) -> T:
@@ -220,7 +220,7 @@ def _with(config: Config, work: Callable[[KeyTable], Awaitable[T]]) -> T:
     from proxy.ledgers.database import Away, migrate
 
     async def on_table() -> T:
-        table = key_table(ledger, _actor())
+        table = key_table(ledger, actor())
         assert table is not None
         try:
             return await work(table)
@@ -249,7 +249,7 @@ def _resolved(url: str) -> str:
     return re.sub(r"os\.environ/([A-Za-z_][A-Za-z0-9_]*)", value, url)
 
 
-def _actor() -> str:
+def actor() -> str:
     """The user of this machine who changes something."""
     try:
         return getpass.getuser()
@@ -259,60 +259,26 @@ def _actor() -> str:
 
 def _rows(config: Config) -> list[dict[str, Any]]:
     """The keys of the database and those of the config, without anything secret."""
+    from proxy.key_listing import listed, moment, month_of
+
     now = time.time()
-    month = f"{datetime.fromtimestamp(now, UTC):%Y-%m}"
+    month = month_of(now)
 
     async def read(table: KeyTable) -> tuple[list[StoredKey], dict[tuple[str, str], int]]:
         return await table.all(), await table.spent(f"{month}-01")
 
     stored, spent = _with(config, read)
-    sums: dict[str, int] = {}
-    for (name, _), nano in spent.items():
-        sums[name] = sums.get(name, 0) + nano
-    rows: list[dict[str, Any]] = [
+    return [
         {
-            "name": key.name,
-            "key": f"{key.shown}...",
-            "status": _status(key, now),
-            "created": _moment(key.created),
-            "terms": _load(key.terms),
-            "spent_usd": {month: sums.get(key.name, 0) / 1e9},
+            "name": row.name,
+            "key": row.key,
+            "status": row.status,
+            "created": None if row.created is None else moment(row.created),
+            "terms": dict(row.terms),
+            "spent_usd": {month: row.spent_in(month)},
         }
-        for key in stored
+        for row in listed(stored, config.keys, spent, now)
     ]
-    rows += [
-        {
-            "name": key.name,
-            "key": "in the config",
-            "status": "config",
-            "created": None,
-            "terms": _plain(key, leave=("name", "key")),
-            "spent_usd": {month: sums.get(key.name, 0) / 1e9},
-        }
-        for key in config.keys
-    ]
-    return rows
-
-
-def _status(key: StoredKey, now: float) -> str:
-    if key.ends is not None:
-        return f"counts until {_moment(key.ends)}" if key.ends > now else str(key.why)
-    expires = _load(key.terms).get("expires")
-    return "expired" if expires and datetime.fromisoformat(expires).timestamp() <= now else "active"
-
-
-def _load(terms: str) -> dict[str, Any]:
-    import json
-
-    return dict(json.loads(terms))
-
-
-def _plain(terms: Terms, leave: Sequence[str] = ()) -> dict[str, Any]:
-    return terms.model_dump(mode="json", exclude_defaults=True, exclude=set(leave))
-
-
-def _moment(time: float) -> str:
-    return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _show_secret(options: argparse.Namespace, name: str, key: str, more: dict[str, Any]) -> int:

@@ -60,7 +60,12 @@ def run(options: argparse.Namespace) -> int:
     return RUN[options.what](options)
 
 
-def _place(options: argparse.Namespace) -> Place:
+def place_of(options: argparse.Namespace) -> Place:
+    """Where the ledger of a config is.
+
+    Raises:
+        CommandError: there is none.
+    """
     from proxy.config_ledger import NONE
     from proxy.ledgers.database import Place
 
@@ -71,7 +76,12 @@ def _place(options: argparse.Namespace) -> Place:
         return Place.of(settings.placed(Path.cwd()).url, wait_seconds=settings.wait_seconds)
 
 
-def _done(place: Place, work: Coroutine[Any, Any, T]) -> T:
+def done(place: Place, work: Coroutine[Any, Any, T]) -> T:
+    """What becomes of work on a ledger.
+
+    Raises:
+        CommandError: it cannot be read.
+    """
     from proxy.ledgers.database import Away, Refused
 
     with faults():
@@ -87,7 +97,7 @@ def _done(place: Place, work: Coroutine[Any, Any, T]) -> T:
 def _migrate(options: argparse.Namespace) -> int:
     from proxy.ledgers.database import migrate
 
-    place = _place(options)
+    place = place_of(options)
     with faults():
         migrate(place)
     print(f"The tables of {place.shown} are up to date.")
@@ -97,7 +107,7 @@ def _migrate(options: argparse.Namespace) -> int:
 def _show(options: argparse.Namespace) -> int:
     from proxy.ledgers.read import Reader
 
-    place = _place(options)
+    place = place_of(options)
     if options.limit < 1:
         raise CommandError(f"--limit {options.limit} shows nothing; use 1 or more")
     wanted = {name: getattr(options, name) for name in _FILTERS}
@@ -113,7 +123,7 @@ def _show(options: argparse.Namespace) -> int:
         finally:
             await reader.close()
 
-    rows = _done(place, find())
+    rows = done(place, find())
     if options.decision_id is not None:
         if not rows:
             print(f"doorman: there is no decision {options.decision_id}", file=sys.stderr)
@@ -151,8 +161,8 @@ def _verify(options: argparse.Namespace) -> int:
 
     from proxy.ledgers.verify import verify
 
-    place = _place(options)
-    checks = _done(place, verify(place))
+    place = place_of(options)
+    checks = done(place, verify(place))
 
     def draw(console: Console) -> None:
         for check in checks:
@@ -166,18 +176,18 @@ def _verify(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     from proxy.ledgers.export import jsonl, parquet
 
-    place, since = _place(options), since_of(options.since, time.time())
+    place, since = place_of(options), since_of(options.since, time.time())
     file: Path | None = options.output
     if options.format == "parquet" and file is None:
         raise CommandError("Parquet cannot be written to standard output; name a file with -o")
     try:
         if options.format == "parquet" and file is not None:
-            count = _done(place, parquet(place, since, file))
+            count = done(place, parquet(place, since, file))
         elif file is None:
-            count = _done(place, jsonl(place, since, sys.stdout.buffer))
+            count = done(place, jsonl(place, since, sys.stdout.buffer))
         else:
             with file.open("wb") as out:
-                count = _done(place, jsonl(place, since, out))
+                count = done(place, jsonl(place, since, out))
     except BrokenPipeError:
         raise
     except OSError as error:

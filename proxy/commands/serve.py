@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Literal
 
 from proxy.commands.output import (
     CommandError,
@@ -20,14 +22,19 @@ from proxy.commands.output import (
     read_config,
 )
 from proxy.linewriter import LineWriter
+from proxy.logs import FORMS
 
 if TYPE_CHECKING:
     import uvicorn
 
     from proxy.config import Config
+    from proxy.workers import Link
 
 log = logging.getLogger("doorman")
 
+_COLLECT = (5_000, 20, 50)
+"""How many new objects the garbage collector lets come before it looks at them, and so on. A request makes
+thousands, nearly all of which go by themselves."""
 _STDOUT = 1
 """Its file descriptor."""
 
@@ -37,25 +44,63 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     config_option(parser)
     parser.add_argument("--host", help="address to listen on (default: the config's)")
     parser.add_argument("--port", type=int, help="port to listen on (default: the config's)")
+    parser.add_argument("--workers", type=int, help="processes on the port (default: the config's)")
 
 
 def run(options: argparse.Namespace) -> int:
     """Serve. Everything that can be wrong with config and policies is said before the port opens."""
     one_blas_thread()
-    from proxy.app import create_app
     from proxy.keystore import any_stored
-    from proxy.server import server_config
 
     config = _with_options(read_config(options.config), options)
     with faults():
         config.check_exposure(any_stored)
-    with _bound(config.server.host, config.server.port) as sock, _logs():
+        config.check_workers()
+    with _bound(config.server.host, config.server.port) as sock:
+        _log_to_stderr(config.server.log)
+        if config.server.workers == 1:
+            return _serve(config, sock, lambda: _say_where(sock))
+        from proxy.workers import Workers
+
+        with faults():
+            return Workers(
+                config.server.workers,
+                sock,
+                lambda link: _work(config, sock, link),
+                lambda: _say_where(sock),
+            ).run()
+
+
+def _work(config: Config, sock: socket.socket, link: Link) -> int:
+    """Serve as one of several processes."""
+    from proxy.metrics_shared import share
+
+    share(link.folder)
+    try:
+        return _serve(config, sock, link.say_ready, link)
+    except CommandError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _serve(
+    config: Config, sock: socket.socket, started: Callable[[], None], link: Link | None = None
+) -> int:
+    from proxy.app import create_app
+    from proxy.server import server_config
+
+    with _records(None if link is None else link.turns):
         config = _with_room(config)
         with faults():
             app = create_app(config)
             app.state.gateway.load()
+        # What is loaded stays: the collector need not look through it again and again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_COLLECT)
         loop = "uvloop" if sys.platform != "win32" else "asyncio"
-        server = _announcing(server_config(app, config, loop=loop), sock)
+        alive = None if link is None else link.alive
+        server = _announcing(server_config(app, config, loop=loop), started, alive)
         # uvicorn raises the signal that stopped it once more when all is done; being stopped is
         # no failure, so it finds nothing to do then.
         for stopping in (signal.SIGINT, signal.SIGTERM):
@@ -64,18 +109,34 @@ def run(options: argparse.Namespace) -> int:
     return 0 if server.started else 1
 
 
-def _announcing(config: uvicorn.Config, sock: socket.socket) -> uvicorn.Server:
-    """A server that says where it listens once connections are accepted, not before."""
+def _announcing(
+    config: uvicorn.Config, started: Callable[[], None], alive: int | None
+) -> uvicorn.Server:
+    """A server that says so once connections are accepted, not before.
+
+    Args:
+        alive: a pipe; at its end the server stops.
+    """
     import uvicorn
 
     class Announcing(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets=sockets)
             if self.started:
-                host, port = sock.getsockname()[:2]
-                log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+                started()
+            if alive is not None:
+                asyncio.get_running_loop().add_reader(alive, self._orphaned, alive)
+
+        def _orphaned(self, alive: int) -> None:
+            asyncio.get_running_loop().remove_reader(alive)
+            self.should_exit = True
 
     return Announcing(config)
+
+
+def _say_where(sock: socket.socket) -> None:
+    host, port = sock.getsockname()[:2]
+    log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
 
 
 def _bound(host: str, port: int) -> socket.socket:
@@ -102,10 +163,12 @@ def _bound(host: str, port: int) -> socket.socket:
 
 
 def _with_options(config: Config, options: argparse.Namespace) -> Config:
-    given = {"host": options.host, "port": options.port}
+    given = {"host": options.host, "port": options.port, "workers": options.workers}
     changes = {name: value for name, value in given.items() if value is not None}
     if options.port is not None and not 0 <= options.port <= 65535:
         raise CommandError(f"--port {options.port} is no port; use 0 to 65535")
+    if options.workers is not None and not 1 <= options.workers <= 64:
+        raise CommandError(f"--workers {options.workers} is no number of processes; use 1 to 64")
     return config.model_copy(update={"server": config.server.model_copy(update=changes)})
 
 
@@ -126,21 +189,25 @@ def _with_room(config: Config) -> Config:
     return config.model_copy(update={"limits": limits})
 
 
+def _log_to_stderr(form: Literal["text", "json"]) -> None:
+    stderr = logging.StreamHandler(sys.stderr)
+    stderr.setFormatter(FORMS[form]())
+    logging.basicConfig(level=logging.INFO, handlers=[stderr])
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
+
+
 @contextlib.contextmanager
-def _logs() -> Iterator[None]:
+def _records(turns: int | None) -> Iterator[None]:
     """Decision records as bare JSON lines on stdout, everything else on stderr.
 
     Records are written by a thread of their own: whoever reads them slowly must not hold up requests.
+
+    Args:
+        turns: a file by whose lock several processes take turns.
     """
-    logging.basicConfig(
-        level=logging.INFO,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    logging.getLogger("watchfiles").setLevel(logging.WARNING)
     decisions = logging.getLogger("doorman.decisions")
     sys.stdout.flush()
-    handler = LineWriter(_STDOUT)
+    handler = LineWriter(_STDOUT, turns=turns)
     decisions.addHandler(handler)
     decisions.propagate = False
     try:

@@ -135,8 +135,9 @@ def _missing(error: ImportError) -> str:
 
 
 def _train(options: argparse.Namespace) -> int:
+    from classifiers.training.features import CACHE
     from classifiers.training.task import load_task
-    from classifiers.training.train import CACHE, Options, train
+    from classifiers.training.train import Options, train
 
     task = load_task(options.task)
     with _progress() as say:
@@ -161,8 +162,7 @@ def _train(options: argparse.Namespace) -> int:
 def _update(options: argparse.Namespace) -> int:
     from classifiers.encoder import Encoder
     from classifiers.training.corrections import read_corrections
-    from classifiers.training.features import FeatureCache
-    from classifiers.training.train import CACHE
+    from classifiers.training.features import CACHE, FeatureCache
     from classifiers.training.update import GotWorse, update
 
     pack = _pack_to_correct(options)

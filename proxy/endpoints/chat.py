@@ -9,7 +9,7 @@ from typing import Any
 
 from classifiers.types import Text
 from policies.decision import Reply
-from proxy.endpoints import chat_request, derived, leaves
+from proxy.endpoints import chat_request, derived, leaves, words
 from proxy.endpoints.base import Address, Body, Delta, Endpoint, ReplyContext, Usage
 from proxy.endpoints.reply_keys import REPLY_KEYS
 from proxy.sse import DONE, encode
@@ -27,6 +27,12 @@ _NAMES = frozenset({"id", "object", "created", "model", "obfuscation"})
 form holds no text."""
 
 _NAME = re.compile(r"[!-~]{0,128}")
+
+_PLAIN_CHOICE = frozenset({"index", "message", "delta", "finish_reason", "logprobs"})
+_PLAIN_MESSAGE = frozenset({"role", "content", "refusal", "annotations", "tool_calls", "audio"})
+"""Of these all but the role and the content are empty where there is but one text."""
+_ROLES = ("assistant",)
+_SIMPLE = _NAMES | {"choices", "system_fingerprint", "service_tier", "usage"}
 
 _PIECE_CHARS = 200
 """How much text an event of a local answer holds; nobody waits for it, so few events do."""
@@ -46,7 +52,7 @@ class Chat(Endpoint):
         return chat_request.texts(body)
 
     def unread(self, body: Body) -> list[Address]:
-        return list(leaves.unreadable(body))
+        return chat_request.unread(body)
 
     def reply_texts(self, reply: Body) -> list[Text]:
         found = [Text(text, "assistant", at, "output") for at, text in _reply_strings(reply)]
@@ -72,6 +78,8 @@ class Chat(Endpoint):
         ]
 
     def names(self, event: Body) -> list[Delta]:
+        if _is_simple(event):
+            return []
         found = _reply_names(event)
         return [Delta(("name",), text, at, whole=True, name=True) for at, text in found]
 
@@ -124,7 +132,12 @@ class Chat(Endpoint):
             if choice.get("logprobs") is not None:
                 choice["logprobs"] = None
 
+    def reply_unscanned(self, reply: Body) -> list[str]:
+        return [] if _is_simple(reply) else super().reply_unscanned(reply)
+
     def sound(self, body: Body) -> bool:
+        if _is_simple(body):
+            return True
         choices = body.get("choices")
         if choices is None:
             choices = []
@@ -199,7 +212,10 @@ def _reply_strings(reply: Body) -> Iterator[tuple[Address, str]]:
     dropped when it is rewritten (``scrub``) or any rule looks at replies (``strip``).
     """
     for position, choice in enumerate(_choices(reply)):
-        yield from leaves.texts(leaves.without(choice, ("logprobs",)), ("choices", position))
+        if (plain := _plain(choice)) is None:
+            yield from leaves.texts(leaves.without(choice, ("logprobs",)), ("choices", position))
+        elif plain[1]:
+            yield ("choices", position, plain[0], "content"), plain[1]
     given = ((key, reply.get(key)) for key in _NAMES)
     named = [key for key, it in given if isinstance(it, str) and _NAME.fullmatch(it)]
     # In a request a model's name is no text; in a reply it is what the server chose to write.
@@ -214,9 +230,51 @@ def _reply_names(reply: Body) -> Iterator[tuple[Address, str]]:
     """The keys of a reply that no API knows, and what encoded data in it decodes to."""
     rest = leaves.names(leaves.without(reply, ("choices",)))
     for position, choice in enumerate(_choices(reply)):
+        if _plain(choice) is not None:
+            continue
         found = leaves.names(leaves.without(choice, ("logprobs",)), ("choices", position))
         yield from ((at, name) for at, name in found if at[-1] not in REPLY_KEYS)
     yield from ((at, name) for at, name in rest if at[-1] not in REPLY_KEYS)
+
+
+def _plain(choice: Body) -> tuple[str, str] | None:
+    """What a choice says that has one text at most, as nearly all do: the name of the object that
+    holds it, and the text. None where a walk has to find the texts, and for any field of another kind."""
+    if not _PLAIN_CHOICE.issuperset(choice):
+        return None
+    place = "delta" if "delta" in choice else "message"
+    own, ended = choice.get(place), choice.get("finish_reason")
+    if own.__class__ is not dict or (place == "delta" and "message" in choice):
+        return None
+    if not _PLAIN_MESSAGE.issuperset(own) or choice.get("index", 0).__class__ is not int:
+        return None
+    content = own.get("content", "")
+    for name, value in own.items():
+        if value and name != "content" and (name != "role" or value not in _ROLES):
+            return None
+    if ended is not None and (ended.__class__ is not str or ended not in words.VALUES):
+        return None
+    if content is None:
+        return place, ""
+    return (place, content) if content.__class__ is str else None
+
+
+def _is_simple(body: Body) -> bool:
+    """Whether a reply or an event has nothing in it but one text a choice and what every API has beside
+    it: no name that is a text, nothing that cannot be read."""
+    if not _SIMPLE.issuperset(body) or body.get("usage") is not None:
+        return False
+    if any(value.__class__ in (dict, list) for key, value in body.items() if key != "choices"):
+        return False
+    choices = body.get("choices")
+    if choices.__class__ is not list:
+        return False
+    for choice in choices:
+        if choice.__class__ is not dict or choice.get("index", 0).__class__ is not int:
+            return False
+        if choice.get("index", 0) < 0 or _plain(choice) is None:
+            return False
+    return True
 
 
 def _is_said(text: Text) -> bool:

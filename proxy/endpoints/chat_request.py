@@ -37,6 +37,11 @@ default policies scan that role: what is not known must not be a way around them
 _BOOLEANS = ("stream", "store", "logprobs", "parallel_tool_calls")
 _LISTS = ("tools", "functions", "modalities")
 _OBJECTS = ("stream_options", "metadata", "response_format", "prediction", "audio", "logit_bias")
+_TYPES: Mapping[str, type] = {
+    **dict.fromkeys(_BOOLEANS, bool),
+    **dict.fromkeys(_OBJECTS, dict),
+    **dict.fromkeys(_LISTS, list),
+}
 _KINDS = {dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
 MAX_CHOICES = 128
 _NAME = re.compile(r"[^\s<|\\/>]{1,64}")
@@ -51,12 +56,9 @@ def validate(body: Body) -> None:
         NotFound: the model is one of the gateway's classifiers.
     """
     prompts.validate_model(body, "a chat")
-    for name in _BOOLEANS:
-        _expect(body.get(name), bool, name)
-    for name in _OBJECTS:
-        _expect(body.get(name), dict, name)
-    for name in _LISTS:
-        _expect(body.get(name), list, name)
+    for name, value in body.items():
+        if (kind := _TYPES.get(name)) is not None:
+            _expect(value, kind, name)
     for index, tool in enumerate(body.get("tools") or ()):
         _expect(tool, dict, f"tools[{index}]", optional=False)
     if isinstance(options := body.get("stream_options"), dict):
@@ -78,7 +80,8 @@ def texts(body: Body) -> list[Text]:
             found.extend(_message_texts(value if isinstance(value, list) else [value]))
         else:
             own = Text("", FIELD_ROLES.get(name, "user"), (name,), turn=-1, last_turn=False)
-            found.extend(_below(value, own))
+            if value.__class__ in (str, dict, list):
+                found.extend(_below(value, own))
             if name not in leaves.KNOWN_KEYS:
                 found += (replace(own, content=it, derived=True) for it in leaves.spelled(name))
     return found
@@ -89,8 +92,15 @@ def _message_texts(messages: Sequence[Any]) -> Iterator[Text]:
     last = newest_turn(roles)
     newest: list[Text] = []  # the model reads the messages of a turn one after the other
     for turn, message in enumerate(messages):
-        own = Text("", roles[turn], ("messages", turn), turn=turn, last_turn=turn in last)
-        texts = list(_below(message, own))
+        if is_plain(message):
+            if not message["content"]:
+                continue
+            place = ("messages", turn, "content")
+            said = Text(message["content"], roles[turn], place, turn=turn, last_turn=turn in last)
+            texts = [said, *derived.decoded(said)]
+        else:
+            own = Text("", roles[turn], ("messages", turn), turn=turn, last_turn=turn in last)
+            texts = list(_below(message, own))
         yield from texts
         parts = [text for text in texts if _is_part(text)]
         if turn in last:
@@ -101,11 +111,40 @@ def _message_texts(messages: Sequence[Any]) -> Iterator[Text]:
         yield from derived.joined(newest)
 
 
+def is_plain(message: Any) -> bool:
+    """Whether a message is a role and a string and nothing else, as nearly all are: there is one text
+    in it, and it needs no walk to find it."""
+    return (
+        message.__class__ is dict
+        and len(message) == 2
+        and message.get("content").__class__ is str
+        and message.get("role").__class__ is str
+        and message["role"] in ROLES
+    )
+
+
+def unread(body: Body) -> list[Address]:
+    """Addresses of what no classifier can read."""
+    messages = body.get("messages")
+    if messages.__class__ is not list:
+        return list(leaves.unreadable(body))
+    found: list[Address] = []
+    for name, value in body.items():
+        if name != "messages":
+            if value.__class__ is str or value.__class__ is dict or value.__class__ is list:
+                found += leaves.unreadable(value, (name,))
+            continue
+        for turn, message in enumerate(messages):
+            if not is_plain(message):
+                found += leaves.unreadable(message, ("messages", turn))
+    return found
+
+
 def _below(value: Any, own: Text) -> Iterator[Text]:
     """Every text below a value; ``own`` has its address and what all of them share."""
     for address, string in leaves.texts(value, own.address):
         newest = own.last_turn and not _is_name(address, string)
-        text = replace(own, content=string, address=address, last_turn=newest)
+        text = Text(string, own.role, address, turn=own.turn, last_turn=newest)
         yield text
         yield from derived.decoded(text)
     for address, name in leaves.names(value, own.address):
@@ -167,7 +206,8 @@ def _validate_messages(body: Body) -> None:
             "empty_array",
         )
     for index, message in enumerate(messages):
-        _validate_message(message, f"messages[{index}]")
+        if not is_plain(message):
+            _validate_message(message, f"messages[{index}]")
 
 
 def _validate_message(message: Any, where: str) -> None:

@@ -33,7 +33,9 @@ BASE64_KEYS = {
 }
 """Keys of plain base64, and below which keys: elsewhere they are the client's own, and text."""
 
-REFERENCE_KEYS = frozenset({"file_id", "file_ids", "file_uri", "vector_store_ids"})
+REFERENCE_KEYS = frozenset(
+    {"container", "file_id", "file_ids", "file_uri", "skill_id", "vector_store_ids"}
+)
 """Keys of things that are stored at the provider and cannot be read here."""
 
 BLOB_KEYS = frozenset({"encrypted_content"})
@@ -41,6 +43,11 @@ BLOB_KEYS = frozenset({"encrypted_content"})
 
 SIGNATURE_KEYS = frozenset({"signature"})
 """Keys of seals. The provider compares them, no model reads them."""
+
+UNREAD_KEYS = MEDIA_KEYS | REFERENCE_KEYS | BLOB_KEYS
+"""Keys without which nothing is unread, but for the ``id`` of what is stored."""
+
+_STORED = (("audio", "id"), ("container", "id"))
 
 _PICTURE_KEYS = frozenset({"image_url", "audio_url", "video_url", "images", "image", "audio"})
 """Keys above a ``url`` that is shown and not only named."""
@@ -136,7 +143,9 @@ def held(string: str) -> Iterator[str]:
 def unread(address: Address, string: str) -> bool:
     """Whether a string is, or leads to, what nobody here can read."""
     key = last_name(address)
-    if key in REFERENCE_KEYS or key in BLOB_KEYS or address[-2:] == ("audio", "id"):
+    if key not in UNREAD_KEYS:
+        return key == "id" and address[-2:] in _STORED
+    if key in REFERENCE_KEYS or key in BLOB_KEYS:
         return True
     if is_media(address, string):
         found = _DATA_URL.fullmatch(string)
@@ -146,7 +155,7 @@ def unread(address: Address, string: str) -> bool:
             return True
         text = _text(string if found is None else found["payload"])
         return text is None or text.startswith("%PDF")
-    if key not in MEDIA_KEYS or _clear_data(string):
+    if _clear_data(string):
         return False
     return _is_place(address) or _LINK.match(_BLANKS.sub("", string[:_BEGINNING])) is not None
 
@@ -184,7 +193,7 @@ def generated(address: Address, string: str) -> bool:
 
 def decoded(value: str) -> str | None:
     """The text of a data URL that holds some in a code; None for anything else."""
-    found = _ENCODED_URL.match(value)
+    found = _ENCODED_URL.match(value) if value[:5].lower() == "data:" else None
     if found is None:
         return None
     source = value[found.end() :]
@@ -198,7 +207,10 @@ def decoded(value: str) -> str | None:
 
 def last_name(address: Address) -> str:
     """The last name in an address; elements of a list go by the name of the list."""
-    return next((part for part in reversed(address) if isinstance(part, str)), "")
+    for part in reversed(address):  # a plain loop: this runs for every string of every body
+        if part.__class__ is str:
+            return part
+    return ""
 
 
 def _random(string: str) -> bool:

@@ -141,7 +141,7 @@ def _marked(leaf: Leaf, key: str, around: dict[str, Any]) -> Leaf:
     kind = around.get("type")
     if key == INPUT_KEY:
         return replace(leaf, free=True)
-    if key == "url" and kind in _SOURCES:
+    if key == "url" and isinstance(kind, str) and kind in _SOURCES:
         return replace(leaf, cited=True)
     if key == "data" and kind == "redacted_thinking":
         return replace(leaf, secret=True)

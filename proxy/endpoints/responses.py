@@ -57,7 +57,7 @@ class Responses(Endpoint):
         return [*found, *made, *(derived.joined(said) if len(said) > 1 else ())]
 
     def reply_unscanned(self, reply: Body) -> list[str]:
-        found = responses_leaves.generated(reply)
+        found = responses_leaves.generated(reply, self._said)
         return [".".join(map(str, ("reply", *leaves.shown(where)))) for where in found]
 
     def deltas(self, event: Body) -> list[Delta]:

@@ -79,15 +79,21 @@ def texts(body: Body, known: Collection[str]) -> Iterator[tuple[Address, str]]:
         yield address, string
 
 
-def generated(body: Body) -> Iterator[Address]:
-    """Addresses of what the model has made that is no text: images, sounds, links to them."""
+def generated(body: Body, known: Collection[str]) -> Iterator[Address]:
+    """Addresses of what the model has made that is no text: images, sounds, links to them.
+
+    Args:
+        known: see :func:`said`.
+    """
     media = _MEDIA_EVENTS.get(str(body.get("type")))
     for address, string in leaves.strings(body):
         if (address == (media,) and _is_data(string)) or (
             address[-1] == "result" and is_image(_around(body, address))
         ):
             yield address
-    yield from (address for address in leaves.generated(body) if not is_echo(body, address))
+    for address in leaves.generated(body):
+        if not (is_echo(body, address) and _at(body, address) in known):
+            yield address
 
 
 def is_echo(body: Body, address: Address) -> bool:
@@ -145,11 +151,15 @@ def _sound_index(field: tuple[str, Any]) -> bool:
     return not name.endswith("_index") or (type(value) is int and value >= 0)
 
 
-def _around(body: Any, address: Address) -> Any:
-    """What holds the value at an address."""
-    for key in address[:-1]:
+def _at(body: Any, address: Address) -> Any:
+    for key in address:
         body = body[key]
     return body
+
+
+def _around(body: Any, address: Address) -> Any:
+    """What holds the value at an address."""
+    return _at(body, address[:-1])
 
 
 def _keys(value: Any) -> Iterator[str]:

@@ -12,16 +12,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import alembic.command
-import alembic.config
-from alembic.util.exc import CommandError as AlembicError
-from sqlalchemy import Connection, Engine, create_engine, event, exc, inspect, text
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Select,
+    create_engine,
+    event,
+    exc,
+    inspect,
+    literal_column,
+    select,
+    table,
+    text,
+)
 from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 
 from proxy.config_ledger import SQLITE
-from proxy.ledgers.tables import VERSION_TABLE, decisions
+from proxy.ledgers.tables import VERSION_TABLE
 from proxy.yaml_source import ConfigError
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
@@ -35,6 +44,10 @@ class Away(Exception):
 
 class Refused(Exception):
     """The database will never take this row."""
+
+
+class Newer(Exception):
+    """The database has a version that this program does not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +193,7 @@ def migrate(place: Place) -> None:
             ) from None
     try:
         asyncio.run(_migrate(place))
-    except AlembicError:
+    except Newer:
         raise ConfigError(
             f"ledger: {place.shown} was written by a newer version of doorman; update doorman"
         ) from None
@@ -204,18 +217,32 @@ async def _migrate(place: Place) -> None:
         await engine.dispose()
 
 
+def head() -> str:
+    """The newest migration there is, by the names of their files."""
+    return max(file.name[1:5] for file in (MIGRATIONS / "versions").glob("v[0-9]*.py"))
+
+
+def _version(connection: Connection) -> str | None:
+    """The migration that the tables have come to; None where there are none."""
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    query: Select[str] = select(literal_column("version_num")).select_from(table(VERSION_TABLE))
+    found: str | None = connection.execute(query).scalar()
+    return found
+
+
 def _upgrade(connection: Connection) -> None:
+    if _version(connection) == head():
+        return
+    # It takes half a second to import, at which most starts have nothing to do.
+    import alembic.command
+    import alembic.config
+    from alembic.util.exc import CommandError
+
     config = alembic.config.Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
-    alembic.command.upgrade(config, "head")
-
-
-async def has_tables(connection: AsyncConnection) -> bool:
-    """Whether there is a ledger in this database."""
-
-    def look(sync: Connection) -> bool:
-        known = inspect(sync).get_table_names()
-        return decisions.name in known and VERSION_TABLE in known
-
-    return await connection.run_sync(look)
+    try:
+        alembic.command.upgrade(config, "head")
+    except CommandError:
+        raise Newer from None

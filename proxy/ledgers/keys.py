@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,10 +13,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from proxy.config_keys import Terms
-from proxy.ledgers.database import Away, Place, faults
+from proxy.ledgers.connections import Connections
+from proxy.ledgers.database import Place
 from proxy.ledgers.tables_keys import audit, keys, spend
 
 Why = Literal["revoked", "rotated"]
+KEY_ACTIONS = ("create", "rotate", "revoke")
+"""Entries of the audit that are changes of keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ class Change:
     details: Mapping[str, Any]
 
 
-class KeyTable:
+class KeyTable(Connections):
     """The tables of client keys. Every method raises ``Away`` while the database cannot be used.
 
     Args:
@@ -70,10 +73,8 @@ class KeyTable:
     """
 
     def __init__(self, place: Place, actor: str = "") -> None:
-        self._place = place
+        super().__init__(place)
         self._actor = actor
-        self._reader = place.engine(write=False)
-        self._writer = place.engine(write=True)
         upsert = postgresql.insert if place.file is None else sqlite.insert
         added = upsert(spend)
         self._add_spent = added.on_conflict_do_update(
@@ -81,27 +82,34 @@ class KeyTable:
             set_={"nano_usd": spend.c.nano_usd + added.excluded.nano_usd},
         )
 
+    def by(self, actor: str) -> KeyTable:
+        """The same connections, for changes that somebody else makes."""
+        other = copy.copy(self)
+        other._actor = actor
+        return other
+
     async def version(self) -> int:
-        """A number that grows with every change; 0 if there never was a key."""
-        async with self._reading() as connection:
-            return int((await connection.execute(select(func.max(audit.c.id)))).scalar() or 0)
+        """A number that grows with every change of keys; 0 if there never was one."""
+        newest = select(func.max(audit.c.id)).where(audit.c.action.in_(KEY_ACTIONS))
+        async with self.reading() as connection:
+            return int((await connection.execute(newest)).scalar() or 0)
 
     async def all(self) -> list[StoredKey]:
         """Every key there ever was, the oldest first."""
         query = select(*(keys.c[name] for name in StoredKey.__slots__)).order_by(keys.c.id)
-        async with self._reading() as connection:
+        async with self.reading() as connection:
             return [StoredKey(**row) for row in (await connection.execute(query)).mappings()]
 
     async def create(self, name: str, new: NewKey, terms: Terms, now: float) -> None:
         """Add a key. Raises Refused if one of its name counts already."""
         told = terms.model_dump(mode="json", exclude_defaults=True)
-        async with self._writing() as connection:
+        async with self.writing() as connection:
             await self._insert(connection, name, new, orjson.dumps(told).decode(), now)
             await self._audit(connection, "create", name, new.shown, now, told)
 
     async def rotate(self, name: str, new: NewKey, grace: float, now: float) -> bool:
         """Put another key in the place of one, which counts ``grace`` seconds longer. False: no such."""
-        async with self._writing() as connection:
+        async with self.writing() as connection:
             old = await self._end(connection, name, "rotated", now + grace)
             if old is None:
                 return False
@@ -113,7 +121,7 @@ class KeyTable:
     async def revoke(self, name: str, now: float) -> bool:
         """End a key at once, and those it has replaced. False: there is no such key."""
         older = (keys.c.name == name, keys.c.why == "rotated", keys.c.ends > now)
-        async with self._writing() as connection:
+        async with self.writing() as connection:
             old = await self._end(connection, name, "revoked", now)
             if old is None:
                 return False
@@ -121,10 +129,20 @@ class KeyTable:
             await self._audit(connection, "revoke", name, old.shown, now, {})
             return True
 
+    async def note(self, action: str, name: str, details: Mapping[str, Any], now: float) -> None:
+        """Enter into the audit what was done to something else than a key.
+
+        Args:
+            action: a word, at most 32 characters.
+            name: of what it was done to.
+        """
+        async with self.writing() as connection:
+            await self._audit(connection, action, name, "", now, details)
+
     async def changes(self, limit: int) -> list[Change]:
         """The newest entries of the audit, the newest first."""
         query = select(*(audit.c[name] for name in Change.__slots__))
-        async with self._reading() as connection:
+        async with self.reading() as connection:
             found = await connection.execute(query.order_by(audit.c.id.desc()).limit(limit))
             return [
                 Change(**{**row, "details": orjson.loads(row["details"])})
@@ -137,19 +155,14 @@ class KeyTable:
             {"name": name, "day": day, "nano_usd": nano}
             for (name, day), nano in sorted(sums.items())
         ]
-        async with self._writing() as connection:
+        async with self.writing() as connection:
             await connection.execute(self._add_spent, rows)
 
     async def spent(self, since: str) -> dict[tuple[str, str], int]:
         """What keys have spent from a UTC day on."""
-        async with self._reading() as connection:
+        async with self.reading() as connection:
             found = await connection.execute(select(spend).where(spend.c.day >= since))
             return {(name, day): int(nano) for name, day, nano in found}
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._reader.dispose()
-        await self._writer.dispose()
 
     async def _end(
         self, connection: AsyncConnection, name: str, why: Why, ends: float
@@ -178,24 +191,19 @@ class KeyTable:
         now: float,
         details: Mapping[str, Any],
     ) -> None:
-        row = {"time": now, "actor": self._actor, "action": action, "name": name, "shown": shown}
-        told = orjson.dumps(details).decode()
-        await connection.execute(insert(audit).values(**row, details=told))
+        await enter(connection, self._actor, action, name, shown, now, details)
 
-    @asynccontextmanager
-    async def _reading(self) -> AsyncIterator[AsyncConnection]:
-        self._check()
-        async with faults(), self._reader.connect() as connection:
-            yield connection
 
-    @asynccontextmanager
-    async def _writing(self) -> AsyncIterator[AsyncConnection]:
-        self._check()
-        async with faults(), self._writer.begin() as connection:
-            yield connection
-
-    def _check(self) -> None:
-        file = self._place.file
-        if file is not None and not file.is_file():
-            # An empty one would be made, without tables.
-            raise Away(f"there is no file {file.name}")
+async def enter(
+    connection: AsyncConnection,
+    actor: str,
+    action: str,
+    name: str,
+    shown: str,
+    now: float,
+    details: Mapping[str, Any],
+) -> None:
+    """Put an entry into the audit, within the transaction of what it tells."""
+    row = {"time": now, "actor": actor, "action": action, "name": name, "shown": shown}
+    told = orjson.dumps(details).decode()
+    await connection.execute(insert(audit).values(**row, details=told))

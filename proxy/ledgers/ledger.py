@@ -137,6 +137,7 @@ class DatabaseLedger:
                 "ledger_unavailable",
             )
         self._failed("unrecorded")
+        self._metrics.add("doorman_fail_open_total", guard="ledger")
         log.warning("decision %s goes on without a record in the database", record.decision_id)
 
     async def _connect(self) -> None:

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, select
+from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from proxy.ledgers.database import Away, Place, faults
 from proxy.ledgers.rows import Row
-from proxy.ledgers.tables import decisions
+from proxy.ledgers.tables import daily, decisions
 
 PAGE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class DayTotal:
+    """The requests of a UTC day with one action."""
+
+    day: str
+    action: str
+    count: int
+    saved_usd: float
+    cost_usd: float
 
 
 class Reader:
@@ -46,7 +58,7 @@ class Reader:
         """
         query = _where(select(decisions), filters or {})
         if before is not None:
-            query = query.where(_older(*before))
+            query = query.where(older(*before))
         newest = (decisions.c.time.desc(), decisions.c.decision_id.desc())
         async with self.connection() as connection:
             found = await connection.execute(query.order_by(*newest).limit(limit))
@@ -71,6 +83,14 @@ class Reader:
             times: Sequence[float] = (await connection.execute(query)).scalars().all()
             return times[0] if len(times) == 2 else None
 
+    async def totals(self, since: str) -> list[DayTotal]:
+        """The totals per day and action from a UTC day on, the oldest first."""
+        sums = [func.sum(daily.c[name]).label(name) for name in DayTotal.__slots__[2:]]
+        by = (daily.c.day, daily.c.action)
+        query = select(*by, *sums).where(daily.c.day >= since).group_by(*by).order_by(*by)
+        async with self.connection() as connection:
+            return [DayTotal(**row) for row in (await connection.execute(query)).mappings()]
+
     async def close(self) -> None:
         """Close the connections."""
         await self._engine.dispose()
@@ -82,6 +102,7 @@ def _where(query: Select[Any], filters: Mapping[str, Any]) -> Select[Any]:
     return query
 
 
-def _older(time: float, decision_id: str) -> ColumnElement[bool]:
-    same = (decisions.c.time == time) & (decisions.c.decision_id < decision_id)
-    return (decisions.c.time < time) | same
+def older(time: float, decision_id: str) -> ColumnElement[bool]:
+    """Decisions that stand after this one, newest first. Bounded by time alone for the index."""
+    same = (decisions.c.time < time) | (decisions.c.decision_id < decision_id)
+    return (decisions.c.time <= time) & same

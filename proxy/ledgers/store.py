@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from sqlalchemy import Connection, case, delete, select, update
+from sqlalchemy import Connection, case, delete, literal_column, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from proxy.ledgers.database import Away, Place, faults
 from proxy.ledgers.lines import Line, line_to
-from proxy.ledgers.rows import SUMS, Row, totals
+from proxy.ledgers.many import Many
+from proxy.ledgers.rows import COUNTS, SUMS, Row, day_of, overheads, totals
 from proxy.ledgers.slots import MOST, Slots, slots_of
-from proxy.ledgers.tables import daily, decisions, marks
+from proxy.ledgers.tables import daily, decisions, marks, measures
 
 T = TypeVar("T")
 
 FIXED = ("decision_id", "instance", "time", "day", "key", "model", "endpoint")
 """Columns that the end of a request does not change."""
 PRUNED = "pruned"
+CPU = "cpu"
 
 
 class Store:
@@ -40,14 +43,22 @@ class Store:
         new = insert(decisions)
         changes = {c.name: new.excluded[c.name] for c in decisions.c if c.name not in FIXED}
         # What has ended stays as it is, whatever is tried again.
-        self._upsert = new.on_conflict_do_update(
-            index_elements=["decision_id"], set_=changes, where=decisions.c.state != "done"
+        unended = decisions.c.state != literal_column("'done'")
+        upsert = new.on_conflict_do_update(
+            index_elements=["decision_id"], set_=changes, where=unended
         )
+        self._upsert = Many(upsert, decisions, place)
         add = insert(daily)
-        sums = {name: daily.c[name] + add.excluded[name] for name in ("count", *SUMS)}
-        self._add = add.on_conflict_do_update(
-            index_elements=["day", "policy", "model", "action"], set_=sums
+        sums = {name: daily.c[name] + add.excluded[name] for name in ("count", *SUMS, *COUNTS)}
+        keys = ["day", "policy", "model", "action"]
+        self._add = Many(add.on_conflict_do_update(index_elements=keys, set_=sums), daily, place)
+        more = insert(measures)
+        sums = {name: measures.c[name] + more.excluded[name] for name in ("count", "total")}
+        keys = ["day", "name", "bucket"]
+        self._measure = Many(
+            more.on_conflict_do_update(index_elements=keys, set_=sums), measures, place
         )
+        self._cpu = time.process_time()
         mark, newest = insert(marks), marks.c.value
         self._mark = mark.on_conflict_do_update(
             index_elements=["name"],
@@ -69,7 +80,9 @@ class Store:
             Away: nothing is known to be written.
             Refused: nothing is written, and one of the rows will never be taken.
         """
-        await self._do(lambda connection: self._write(connection, rows, again))
+        cpu = time.process_time()
+        await self._do(lambda connection: self._write(connection, rows, again, cpu - self._cpu))
+        self._cpu = cpu
 
     async def prune(self, until: float, most: int) -> int:
         """Delete up to ``most`` of the oldest decisions that ended before a time.
@@ -99,14 +112,17 @@ class Store:
             async with faults():
                 return await self._line.do(turn)
 
-    def _write(self, connection: Connection, rows: Sequence[Row], again: bool) -> None:
+    def _write(self, connection: Connection, rows: Sequence[Row], again: bool, cpu: float) -> None:
         if again:
             rows = self._unwritten(connection, rows)
         if not rows:
             return
-        connection.execute(self._upsert, [{**row, "instance": self.instance} for row in rows])
+        self._upsert.run(connection, [{**row, "instance": self.instance} for row in rows])
         if sums := totals(rows):
-            connection.execute(self._add, sums)
+            self._add.run(connection, sums)
+            # In one order, as the totals are.
+            used = {"day": day_of(time.time()), "name": CPU, "bucket": 0, "count": 0, "total": cpu}
+            self._measure.run(connection, [used, *overheads(rows)])
 
     @staticmethod
     def _unwritten(connection: Connection, rows: Sequence[Row]) -> list[Row]:

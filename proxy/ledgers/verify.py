@@ -9,17 +9,16 @@ from math import isclose
 from typing import Any
 
 import orjson
-from sqlalchemy import func, select, text
+from sqlalchemy import ColumnElement, and_, case, func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from proxy.ledgers.database import Place
 from proxy.ledgers.read import Reader
-from proxy.ledgers.rows import SUMS, day_of
+from proxy.ledgers.rows import AVOIDING, COUNTS, SUMS, day_of
 from proxy.ledgers.store import PRUNED
 from proxy.ledgers.tables import daily, decisions, marks
 
 _HASH = re.compile(r"[0-9a-f]{64}")
-_AT_ONCE = 1000
 _SAME = ("decision_id", "time", "key", "model", "endpoint", "action")
 """Columns that say what the record says, once a request has ended."""
 _EPSILON = 1e-6
@@ -96,14 +95,15 @@ async def _totals(connection: AsyncConnection) -> Check:
     policy = func.coalesce(decisions.c.policy, "").label("policy")
     by = (decisions.c.day, policy, decisions.c.model, decisions.c.action)
     sums = [func.coalesce(func.sum(decisions.c[name]), 0) for name in SUMS]
+    counts = [func.sum(case((condition, 1), else_=0)) for condition in _kinds()]
     counted = (
-        select(*by, func.count(), *sums)
+        select(*by, func.count(), *sums, *counts)
         .where(decisions.c.state == "done", decisions.c.day > since)
         .group_by(*by)
     )
     kept = select(
         daily.c.day, daily.c.policy, daily.c.model, daily.c.action,
-        daily.c["count"], *(daily.c[name] for name in SUMS),
+        daily.c["count"], *(daily.c[name] for name in (*SUMS, *COUNTS)),
     ).where(daily.c.day > since)  # fmt: skip
     wanted = {tuple(row[:4]): tuple(row[4:]) for row in await connection.execute(counted)}
     told = {tuple(row[:4]): tuple(row[4:]) for row in await connection.execute(kept)}
@@ -111,6 +111,15 @@ async def _totals(connection: AsyncConnection) -> Check:
     fault = f"{wrong} totals are not the sums of their rows" if wrong else ""
     after = f", of the days after {since}" if since else ""
     return Check("totals are the sums of the rows", f"{len(told)} totals{after}", fault)
+
+
+def _kinds() -> list[ColumnElement[bool]]:
+    """``rows.kinds`` as conditions."""
+    c = decisions.c
+    counted = c.prompt_tokens.is_not(None)
+    avoided = and_(c.action.in_(AVOIDING), c.upstream_model.is_(None))
+    saves = or_(avoided, and_(c.action == "route", counted))
+    return [avoided, and_(saves, c.saved_usd.is_(None)), and_(counted, c.cost_usd.is_(None))]
 
 
 def _equal(left: tuple[Any, ...] | None, right: tuple[Any, ...] | None) -> bool:

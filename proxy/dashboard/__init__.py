@@ -1,0 +1,1 @@
+"""The pages below ``/dashboard``: templates and static files in the package, no build step."""
