@@ -99,8 +99,7 @@ class Responder:
         content_type: str = "application/json",
     ) -> None:
         """Send a complete response."""
-        if self.before_end is not None:
-            await self.before_end()
+        await self.ending()
         length = {**headers, "content-length": str(len(body))}
         await self.start(status, length, content_type)
         self._ended = True
@@ -140,10 +139,14 @@ class Responder:
         """Send a piece of the body."""
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
 
-    async def end(self) -> None:
-        """End the body."""
+    async def ending(self) -> None:
+        """What comes next is the last that a client waits for."""
         if self.before_end is not None:
             await self.before_end()
+
+    async def end(self) -> None:
+        """End the body."""
+        await self.ending()
         self._ended = True
         await self._send({"type": "http.response.body", "body": b""})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import secrets
 import time
 from collections.abc import Iterable
@@ -26,6 +27,7 @@ log = logging.getLogger("doorman.keys")
 EVERY = 1.0
 """Seconds after which the database is asked for changes."""
 PREFIX = "dm-"
+_MADE = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{43}}")
 SHOWN = len(PREFIX) + 6
 """Characters of a key that are shown: enough to tell keys apart, and 220 bits stay unknown."""
 
@@ -166,6 +168,11 @@ def known(stored: Iterable[StoredKey], now: float) -> list[Known]:
             continue
         found.append(Known(bytes.fromhex(key.digest), Caller(key.name, grant), key.ends))
     return found
+
+
+def is_made(key: str) -> bool:
+    """Whether a key has the form of those that :func:`made` makes."""
+    return _MADE.fullmatch(key) is not None
 
 
 def made() -> tuple[str, NewKey]:

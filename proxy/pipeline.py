@@ -316,6 +316,10 @@ async def _pump(
             if exchange.moderated is not None:
                 _report(exchange, report)
                 piece = exchange.moderated.into_stream(piece, exchange.decisions)
+            if report.ended is not None:
+                # Clients take the last event for the end, and ask again at once.
+                _report(exchange, report)
+                await respond.ending()
             with exchange.step("client"):
                 await respond.chunk(piece)
                 if first:

@@ -114,6 +114,8 @@ def test_logins_that_fail_are_counted(
     assert refused.status_code == 429
     assert 1 <= int(refused.headers["retry-after"]) <= 60
     assert "guess-number" not in caplog.text
+    # A key that was made, not chosen, cannot be found by trying: its holder is not locked out.
+    assert attempt(f"dm-{'x' * 43}").status_code == 403
     attempts = door.app.state.desk.attempts
     attempts.count("192.0.2.7")  # others may still try
     with pytest.raises(RateLimited):

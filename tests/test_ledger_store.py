@@ -20,6 +20,7 @@ from benchmarks.ledger import record
 from proxy.config_ledger import LedgerConfig, Retention
 from proxy.ledger import Record
 from proxy.ledgers.database import Place, migrate
+from proxy.ledgers.feedback import FeedbackTable, Said, State
 from proxy.ledgers.ledger import DAY, DatabaseLedger
 from proxy.ledgers.read import Reader
 from proxy.ledgers.rows import row_of
@@ -148,6 +149,22 @@ async def test_a_large_retention_goes_in_steps(place: Place, tmp_path: Path) -> 
     store = await filled(place, made(25))
     assert [await store.prune(NOON + 20, 8) for _ in range(4)] == [8, 8, 4, 0]
     assert len(rows(tmp_path)) == 5
+    await store.close()
+
+
+async def test_what_was_said_of_a_decision_goes_with_it_but_for_corrections(
+    place: Place, tmp_path: Path
+) -> None:
+    store = await filled(place, made(4))
+    table = FeedbackTable(place)
+    ids = [row["decision_id"] for row in rows(tmp_path)]
+    states: tuple[State, ...] = ("reported", "noted", "accepted", "reported")
+    for decision, state in zip(ids, states, strict=True):
+        await table.give(Said(decision, "app", "wrong", text="some words"), state, NOON)
+    assert await store.prune(NOON + 3, 8) == 3
+    kept = {one.decision_id: one.state for one in await table.page(9)}
+    assert kept == {ids[2]: "accepted", ids[3]: "reported"}  # the last decision is still there
+    await table.close()
     await store.close()
 
 

@@ -159,10 +159,7 @@ def wire() -> Iterator[tuple[Wire, Loop]]:
         loop.close()
 
 
-LATE = pytest.mark.xfail(reason="a stream's place is at times given back after its last byte")
-
-
-@pytest.mark.parametrize("stream", [False, pytest.param(True, marks=LATE)])
+@pytest.mark.parametrize("stream", [False, True])
 def test_one_after_the_other_is_never_too_many(
     gateway: StartGateway, upstream: ScriptedUpstream, stream: bool
 ) -> None:

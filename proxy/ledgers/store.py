@@ -17,6 +17,7 @@ from proxy.ledgers.many import Many
 from proxy.ledgers.rows import COUNTS, SUMS, Row, day_of, overheads, totals
 from proxy.ledgers.slots import MOST, Slots, slots_of
 from proxy.ledgers.tables import daily, decisions, marks, measures
+from proxy.ledgers.tables_feedback import feedback
 
 T = TypeVar("T")
 
@@ -142,10 +143,13 @@ class Store:
             .limit(most)
         )
         gone = delete(decisions).where(decisions.c.decision_id.in_(old))
-        times = list(connection.execute(gone.returning(decisions.c.time)).scalars())
-        if times:
-            connection.execute(self._mark, {"name": PRUNED, "value": max(times)})
-        return len(times)
+        rows = connection.execute(gone.returning(decisions.c.decision_id, decisions.c.time)).all()
+        if rows:
+            connection.execute(self._mark, {"name": PRUNED, "value": max(at for _, at in rows)})
+            # What was said of them goes along; corrections that count stay, for packs are made of them.
+            said = feedback.c.decision_id.in_([id for id, _ in rows])
+            connection.execute(delete(feedback).where(said, feedback.c.state != "accepted"))
+        return len(rows)
 
     def _slot(self, connection: Connection) -> int:
         first = self.instance or 1  # after a lost connection, the same again if it is free
