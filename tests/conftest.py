@@ -35,6 +35,16 @@ def _upstream() -> Iterator[ScriptedUpstream]:
     loop.close()
 
 
+@pytest.fixture(autouse=True)
+def _unscripted(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No test finds the script of another, whatever order they run in."""
+    used = "_upstream" in request.fixturenames
+    server: ScriptedUpstream | None = request.getfixturevalue("_upstream") if used else None
+    yield
+    if server is not None:
+        server.script = completion("ok")
+
+
 @pytest.fixture
 def upstream(_upstream: ScriptedUpstream) -> ScriptedUpstream:
     _upstream.seen.clear()
