@@ -42,10 +42,12 @@ GROWTH_MIB = 64
 """Growth over the first half that counts as flat: remembered texts fill a cache of bounded size."""
 GROWTH_FILES = 48
 
+# Long texts of sentences drawn by chance, which mean nothing, come near the pack's own point at times:
+# what is looked at here is not the classifier.
 POLICY = """name: soak
 version: {version}
 rules:
-  - {{name: attacks, when: {{jailbreak: jailbreak}}, roles: [user], do: {{block: "Blocked by {version}."}}}}
+  - {{name: attacks, when: {{jailbreak: jailbreak, at: 0.9}}, roles: [user], do: {{block: "Blocked by {version}."}}}}
   - {{name: mail, when: {{pii: EMAIL}}, do: {{redact: {{as: "<{{label}}_{{n}}>", restore: true}}}}}}
   - {{name: replies, when: {{pii: CREDIT_CARD}}, check: [output], do: {{block: "No."}}}}
 """
