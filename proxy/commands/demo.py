@@ -146,8 +146,9 @@ def run(options: argparse.Namespace) -> int:
         _show(options, console, rows)
         if not options.oneshot:
             console.print(
-                f"\nStill serving. Point an OpenAI client at [bold]{base_url}[/] (any API key; the "
-                "models are `default` and `small-model`), or press Ctrl-C."
+                f"\nStill serving. Look at what was decided, and why, at [bold]"
+                f"{base_url.removesuffix('/v1')}/dashboard[/]. Or point an OpenAI client at [bold]"
+                f"{base_url}[/] (any API key; the models are `default` and `small-model`); Ctrl-C ends it."
             )
             _wait_for_interrupt()
     return 0
