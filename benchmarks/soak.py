@@ -47,7 +47,10 @@ GROWTH_FILES = 48
 POLICY = """name: soak
 version: {version}
 rules:
-  - {{name: attacks, when: {{jailbreak: jailbreak, at: 0.9}}, roles: [user], do: {{block: "Blocked by {version}."}}}}
+  - name: attacks
+    when: {{jailbreak: jailbreak, at: 0.9}}
+    roles: [user]
+    do: {{block: "Blocked by {version}."}}
   - {{name: mail, when: {{pii: EMAIL}}, do: {{redact: {{as: "<{{label}}_{{n}}>", restore: true}}}}}}
   - {{name: replies, when: {{pii: CREDIT_CARD}}, check: [output], do: {{block: "No."}}}}
 """
