@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+import functools
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from classifiers.types import Classifier
 from proxy.asgi import Request, Responder
@@ -77,22 +78,25 @@ class Doorman(FastAPI):
     """FastAPI with the guarded paths in front of it: what it does for every request costs about as much
     as the rest of the way, and they need none of it."""
 
-    def build_middleware_stack(self) -> ASGIApp:
-        """The application behind the middleware, but for the paths that need no match."""
-        doors = {
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer by the door of the path, or else as FastAPI does."""
+        door = self._doors.get(scope["path"]) if scope["type"] == "http" else None
+        if door is None:
+            await super().__call__(scope, receive, send)
+            return
+        scope["app"] = self
+        await door(scope, receive, send)
+
+    @functools.cached_property
+    def _doors(self) -> Mapping[str, Door]:
+        """The paths that need no match. Routes are complete before the first request."""
+        return {
             route.path: route.endpoint
             for route in self.router.routes
             if isinstance(route, Route)
             and isinstance(route.endpoint, Door)
             and "{" not in route.path
         }
-        rest = super().build_middleware_stack()
-
-        async def front(scope: Scope, receive: Receive, send: Send) -> None:
-            door = doors.get(scope["path"]) if scope["type"] == "http" else None
-            await (rest if door is None else door)(scope, receive, send)
-
-        return front
 
 
 async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:

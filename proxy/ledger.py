@@ -206,7 +206,7 @@ class ContentPolicy:
         self._mode = config.content
         given = config.hash_key.get_secret_value().encode() if config.hash_key else None
         # Without a key, anybody with the log could test guesses; a random one is the safe default.
-        self._key = given or secrets.token_bytes(32)
+        self._keyed = hmac.new(given or secrets.token_bytes(32), digestmod="sha256")
 
     @property
     def redacts(self) -> bool:
@@ -241,7 +241,9 @@ class ContentPolicy:
 
     def hash_of(self, content: str) -> str:
         """The keyed hash of a text, hexadecimal."""
-        return hmac.digest(self._key, content.encode("utf-8", "surrogatepass"), "sha256").hex()
+        keyed = self._keyed.copy()  # takes half the time of the key's own part
+        keyed.update(content.encode("utf-8", "surrogatepass"))
+        return keyed.hexdigest()
 
     def _hash(self, content: str) -> dict[str, str | int]:
         return {"hmac_sha256": self.hash_of(content)}

@@ -259,7 +259,7 @@ def test_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
         "name: test\nversion: 1\nrules: [{name: r, when: {pii: EMAIL}, do: flag}]"
     )
     personal = WATCHED.replace("{jailbreak: jailbreak, at: 0.5}", "{pii: EMAIL}")
-    rows = [{"text": f"Question {i}: {ASK * 20}"} for i in range(5000)]
+    rows = [{"text": f"Question {i}: {ASK * 20}"} for i in range(30_000)]
     command = [
         sys.executable, "-m", "proxy.cli", "backtest", "-c", config(tmp_path, "[pii]"), "--jobs", "2",
         "--policy", candidate(tmp_path, personal), "--against", given(tmp_path, rows),

@@ -75,7 +75,7 @@ def test_the_promise_holds_where_most_calibration_rows_are_not_remembered(tmp_pa
         max_false_positive_rate=budget,
     )
     forget(tmp_path / "pack", 60)
-    fresh = [sky(n) for n in range(10_000, 11_500)]
+    fresh = [sky(n) for n in range(10_000, 10_800)]
     encoder = Encoder(TINY)
     cache = FeatureCache(encoder, tmp_path / "cache")
     shares = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from operator import itemgetter
 
@@ -42,3 +43,8 @@ class Many:
             return
         wanted = [dict(zip(self._names, self._values(row), strict=True)) for row in rows]
         connection.execute(self._statement, wanted)
+
+    def run_bare(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+        """Run it on SQLite's own connection."""
+        assert self._text is not None
+        connection.executemany(self._text, map(self._values, rows))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -12,7 +14,7 @@ from sqlalchemy import Connection, case, delete, literal_column, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from proxy.ledgers.database import Away, Place, faults
-from proxy.ledgers.lines import Line, line_to
+from proxy.ledgers.lines import Line, Tried, line_to
 from proxy.ledgers.many import Many
 from proxy.ledgers.rows import COUNTS, SUMS, Row, day_of, overheads, totals
 from proxy.ledgers.slots import MOST, Slots, slots_of
@@ -20,6 +22,7 @@ from proxy.ledgers.tables import daily, decisions, marks, measures
 from proxy.ledgers.tables_feedback import feedback
 
 T = TypeVar("T")
+Run = Callable[[Many, Sequence[Row]], None]
 
 FIXED = ("decision_id", "instance", "time", "day", "key", "model", "endpoint")
 """Columns that the end of a request does not change."""
@@ -82,7 +85,11 @@ class Store:
             Refused: nothing is written, and one of the rows will never be taken.
         """
         cpu = time.process_time()
-        await self._do(lambda connection: self._write(connection, rows, again, cpu - self._cpu))
+        used = cpu - self._cpu
+        tried: Tried = "not tried" if again else self._write_at_once(rows, used)
+        if tried != "committed":
+            again = again or tried == "failed"
+            await self._do(lambda connection: self._write(connection, rows, again, used))
         self._cpu = cpu
 
     async def prune(self, until: float, most: int) -> int:
@@ -107,9 +114,9 @@ class Store:
             return work(connection)
 
         async with self._turn:
-            file = self._place.file
-            if file is not None and not file.is_file():
-                raise Away(f"{file.name} is missing")  # an empty one would be made, without tables
+            if not self._there():
+                # An empty one would be made, without tables.
+                raise Away(f"{self._place.shown} is missing")
             async with faults():
                 return await self._line.do(turn)
 
@@ -118,12 +125,28 @@ class Store:
             rows = self._unwritten(connection, rows)
         if not rows:
             return
-        self._upsert.run(connection, [{**row, "instance": self.instance} for row in rows])
+        self._run(rows, cpu, lambda many, rows: many.run(connection, rows))
+
+    def _write_at_once(self, rows: Sequence[Row], cpu: float) -> Tried:
+        if self._turn.locked() or not self._there():
+            return "not tried"
+
+        def work(connection: sqlite3.Connection) -> None:
+            self._run(rows, cpu, lambda many, rows: many.run_bare(connection, rows))
+
+        return self._line.at_once(work, len(rows))
+
+    def _run(self, rows: Sequence[Row], cpu: float, run: Run) -> None:
+        run(self._upsert, [{**row, "instance": self.instance} for row in rows])
         if sums := totals(rows):
-            self._add.run(connection, sums)
+            run(self._add, sums)
             # In one order, as the totals are.
             used = {"day": day_of(time.time()), "name": CPU, "bucket": 0, "count": 0, "total": cpu}
-            self._measure.run(connection, [used, *overheads(rows)])
+            run(self._measure, [used, *overheads(rows)])
+
+    def _there(self) -> bool:
+        file = self._place.file
+        return file is None or os.path.isfile(file)
 
     @staticmethod
     def _unwritten(connection: Connection, rows: Sequence[Row]) -> list[Row]:

@@ -21,6 +21,8 @@ MOST_ROWS = 500
 GATHER_SECONDS = 0.02
 """How long rows that nobody waits for wait for one that somebody does: most ends of requests are
 committed with the decision of the next one, at no cost of their own."""
+TELL_SECONDS = 0.1
+"""How often at most rows that come in tell how many wait; every commit does."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
 """Seconds until a database that failed is tried again; doubled each time."""
 
@@ -75,6 +77,7 @@ class Writer:
         self._wake = asyncio.Event()
         self._awaited = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._told = 0.0
         self.away = False
         """Whether the last attempt failed. Set from outside as well, by who has waited too long."""
 
@@ -128,7 +131,8 @@ class Writer:
         else:
             entry.row = row
         self._wake.set()
-        self._tell()
+        if time.monotonic() - self._told > TELL_SECONDS:
+            self._tell()
         return entry
 
     async def _run(self) -> None:
@@ -207,4 +211,5 @@ class Writer:
     def _tell(self) -> None:
         waiting = self._writing or self._queue
         oldest = next(iter(waiting.values()), None)
-        self._report(len(self), 0.0 if oldest is None else time.monotonic() - oldest.since)
+        self._told = now = time.monotonic()
+        self._report(len(self), 0.0 if oldest is None else now - oldest.since)
