@@ -64,8 +64,22 @@ def test_all_of_it(door: Door, home: Path, capsys: pytest.CaptureFixture[str]) -
     report = say(door, {**body, "classifier": "hobby"}, APP).json()
     status, rows = feedback(home, capsys, "list", "--state", "reported")
     assert (status, [row["id"] for row in rows], "text" in rows[0]) == (0, [1], False)
-    assert feedback(home, capsys, "accept", str(report["id"]))[1]["state"] == "accepted"
+    seen = f"{rows[0]['id']}@{rows[0]['stamp']}"
+    # The one who has reported it says something else after it was read.
+    assert say(door, {**body, "label": "garden"}, APP).json()["id"] == report["id"]
+    for given in (seen, str(report["id"])):
+        assert main(["feedback", "accept", given, "-c", str(home / "config.yaml")]) == 2
+    told = capsys.readouterr().err
+    assert f"has changed since it was {seen}" in told
+    assert "is accepted by ID@STAMP" in told
+    say(door, {**body, "classifier": "hobby"}, APP)
+    rows = feedback(home, capsys, "list")[1]
+    seen = f"{rows[0]['id']}@{rows[0]['stamp']}"
+    assert feedback(home, capsys, "accept", seen)[1]["state"] == "accepted"
     assert feedback(home, capsys, "accept", "99")[0] == 1
+    with pytest.raises(SystemExit, match="2"):
+        main(["feedback", "accept", "1@", "-c", str(home / "config.yaml")])
+    assert "'1@' is no ID@STAMP" in capsys.readouterr().err
     assert feedback(home, capsys, "list", "--texts")[1][0]["text"] == NEW[0]
 
     _, exported = feedback(home, capsys, "export", "hobby")

@@ -34,7 +34,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 NEGATIVE = 1
 """Exit status where nothing was changed: no such feedback, no candidate, a test that fails."""
-SHOWN = ("id", "state", "verdict", "classifier", "labels", "decision_id", "reporter", "judge")
+SHOWN: tuple[str, ...] = (
+    "id",
+    "stamp",
+    "state",
+    "verdict",
+    "classifier",
+    "labels",
+    "decision_id",
+    "reporter",
+    "judge",
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +60,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         ("reject", "say no to a report, or take a correction back"),
     ):
         one = actions.add_parser(action, help=told)
-        one.add_argument("id", type=int, help="of the feedback")
+        one.add_argument(
+            "id", type=_stamped, help="ID@STAMP, as `list` shows it; ID does to reject"
+        )
         _shared(one)
     export = actions.add_parser("export", help="write corrections to a file")
     export.add_argument("classifier", metavar="CLASSIFIER")
@@ -77,6 +89,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         _shared(one)
 
 
+def _stamped(given: str) -> tuple[int, str | None]:
+    """Of ``12@1f3a9c07`` both, of ``12`` the number alone."""
+    id, at, stamp = given.partition("@")
+    if not id.isascii() or not id.isdigit() or (at and not stamp):
+        raise argparse.ArgumentTypeError(f"{given!r} is no ID@STAMP, such as 12@1f3a9c07")
+    return int(id), stamp or None
+
+
 def _shared(parser: argparse.ArgumentParser) -> None:
     config_option(parser)
     json_option(parser)
@@ -92,28 +112,46 @@ def _list(options: argparse.Namespace) -> int:
     filters = {n: getattr(options, n) for n in ("state", "classifier") if getattr(options, n)}
     found = _on_table(options, lambda table: table.page(options.limit, **filters))
     rows = [_plain(one, options.texts) for one in found]
-    columns = (*SHOWN, "text") if options.texts else SHOWN
-    emit(options, rows, lambda console: _table(console, rows, columns))
+    columns: tuple[str, ...] = (*SHOWN, "text") if options.texts else SHOWN
+    # As it is typed again, in one word.
+    shown = [{**row, "id": f"{row['id']}@{row['stamp']}"} for row in rows]
+    columns = tuple(name for name in columns if name != "stamp")
+    emit(options, rows, lambda console: _table(console, shown, columns))
     return 0
 
 
 def _judge(options: argparse.Namespace) -> int:
+    from proxy.ledgers.feedback import Changed
+
     state: Judgement = "accepted" if options.action == "accept" else "rejected"
+    id, stamp = options.id
 
     async def judged(table: FeedbackTable) -> Feedback | None:
-        known = await table.one(options.id)
+        known = await table.one(id)
         if known is None:
             return None
         if state == "accepted" and (known.labels is None or known.text is None):
             raise CommandError(
-                f"feedback {options.id} lacks the text or the right label; judge it on the review page"
+                f"feedback {id} lacks the text or the right label; judge it on the review page"
             )
-        return await table.judge(options.id, state, actor(), time.time())
+        if state == "accepted" and stamp is None:
+            # Whoever has reported it could have changed it since somebody looked at it.
+            raise CommandError(
+                f"feedback {id} is accepted by ID@STAMP, as `doorman feedback list --texts` shows it, "
+                "so that it is what you have read"
+            )
+        try:
+            return await table.judge(id, state, actor(), time.time(), stamp)
+        except Changed:
+            raise CommandError(
+                f"feedback {id} has changed since it was {id}@{stamp}; read it again with "
+                "`doorman feedback list --texts`"
+            ) from None
 
     found = _on_table(options, judged)
     if found is None:
         print(
-            f"doorman: there is no feedback {options.id}; see `doorman feedback list`",
+            f"doorman: there is no feedback {id}; see `doorman feedback list`",
             file=sys.stderr,
         )
         return NEGATIVE

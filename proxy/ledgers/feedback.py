@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -18,6 +19,8 @@ from proxy.ledgers.tables_feedback import feedback
 Verdict = Literal["correct", "wrong"]
 State = Literal["reported", "accepted", "noted", "rejected"]
 Judgement = Literal["accepted", "rejected"]
+_STAMP = 8
+"""Hexadecimal digits."""
 STATES: tuple[State, ...] = ("reported", "accepted", "noted", "rejected")
 
 
@@ -55,6 +58,19 @@ class Feedback(Said):
     state: State = "reported"
     judge: str | None = None
     judged: float | None = None
+
+    @property
+    def stamp(self) -> str:
+        """Another one as soon as anything of it changes. Whoever reports cannot choose it, since the time
+        is part of it."""
+        whole = orjson.dumps(
+            [getattr(self, name) for name in (*Said.__slots__, *Feedback.__slots__)]
+        )
+        return hashlib.sha256(whole).hexdigest()[:_STAMP]
+
+
+class Changed(Exception):
+    """A report is not what it was when somebody looked at it."""
 
 
 class FeedbackTable(Connections):
@@ -102,13 +118,18 @@ class FeedbackTable(Connections):
         state: Judgement,
         judge: str,
         now: float,
+        stamp: str | None = None,
         **changes: Any,
     ) -> Feedback | None:
         """Accept or reject a report; None if there is none of this id. The text and the comment of
         what is rejected are forgotten.
 
         Args:
+            stamp: of the report as the judge has seen it; None where ``changes`` say all that counts.
             changes: of ``classifier``, ``labels`` and ``text``, as fields of :class:`Said`.
+
+        Raises:
+            Changed: it has another stamp by now.
         """
         if "labels" in changes:
             changes["labels"] = _listed(changes["labels"])
@@ -116,6 +137,10 @@ class FeedbackTable(Connections):
             changes |= {"text": None, "comment": None}
         values = {**changes, "state": state, "judge": judge, "judged": now}
         async with self.writing() as connection:
+            if stamp is not None:
+                now_there = await _one(connection, select(feedback).where(feedback.c.id == id))
+                if now_there is not None and now_there.stamp != stamp:
+                    raise Changed
             changed = update(feedback).where(feedback.c.id == id).values(**values)
             if (await connection.execute(changed)).rowcount == 0:
                 return None
