@@ -26,6 +26,7 @@ from proxy.cli import COMMANDS
 from proxy.commands import pii_labels
 from proxy.config import SHIPPED_POLICY, Config
 from proxy.errors import (
+    ANSWERS,
     CODES,
     ERRORS,
     UPSTREAM_FAULTS,
@@ -192,6 +193,8 @@ def errors() -> str:
         for status, code, what in rows:
             shown = f"`{code}`" if code else "`null`"
             lines.append(f"| {status} | {shown} | `{shape.type}` | {what} |")
+    for code, (status, what) in ANSWERS.items():
+        lines.append(f"| {status} | `{code}` | `invalid_request_error` | {what} |")
     return "\n".join(lines) + "\n"
 
 

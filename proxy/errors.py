@@ -190,6 +190,13 @@ CODES: dict[str, tuple[type[Exception], str]] = {
 }
 """More precise codes than the table's, with the class they come with and what they mean."""
 
+ANSWERS: dict[str, tuple[int, str]] = {
+    "content_filter": (400, "A rule has blocked the text, with ``as: error``."),
+    "unscannable_content": (400, "A part that no classifier can read; ``on_unscannable: block``."),
+    "not_found": (404, "The model behind this name does not answer this API."),
+}
+"""Further codes, of answers that no exception makes: status and meaning."""
+
 UPSTREAM_FAULTS: dict[UpstreamFault, tuple[int, str]] = {
     "connect": (502, "upstream_unreachable"),
     "timeout": (504, "upstream_timeout"),

@@ -20,6 +20,7 @@ from policies.actions import Route
 from policies.answers import OpenFaq
 from policies.attached import Attached, attached
 from policies.schema import BoundPolicy, PolicyError
+from proxy import moderated
 from proxy.errors import Unavailable
 from proxy.metrics import Metrics
 
@@ -66,6 +67,11 @@ def load_set(
     names = [policy.policy.name for policy in policies]
     for name in sorted({name for name in names if names.count(name) > 1}):
         faults.append(f"two policies are named {name!r}; rename one")
+    if moderated.NAME in names:
+        faults.append(
+            f"a policy is named {moderated.NAME!r}, as what the request field of that name becomes in "
+            "records; rename it"
+        )
     if faults:
         raise PolicyError("\n".join(faults))
     return tuple(policies)

@@ -11,7 +11,7 @@ import pytest
 from classifiers.pii_detectors import LABELS
 from classifiers.training.recipes import RECIPES
 from classifiers.training.recipes.descriptions import LABELS as DESCRIBED
-from proxy.errors import CODES, ERRORS
+from proxy.errors import ANSWERS, CODES, ERRORS
 
 DOCS = Path(__file__).parent.parent / "docs"
 TABLES = (
@@ -51,7 +51,7 @@ def test_every_row_says_what_it_is_about(generate: ModuleType, table: str) -> No
 
 def test_every_code_and_label_is_there(generate: ModuleType) -> None:
     errors = generate.errors()
-    assert all(f"`{code}`" in errors for code in CODES)
+    assert all(f"`{code}`" in errors for code in (*CODES, *ANSWERS))
     assert Exception in ERRORS
     assert str(Exception.__doc__) not in errors
     assert all(f"| `{label}` |" in generate.pii() for label in LABELS)

@@ -39,6 +39,7 @@ NOT_FOR_CLIENTS = {
     "proxy.limits.CountersAway": "the admission turns it into Unavailable",
     "proxy.fallbacks.OutOfTime": "an UpstreamError, answered as one",
     "proxy.ledgers.database.Away": "the ledger turns it into Unavailable",
+    "proxy.ledgers.feedback.Changed": "the command line says so",
     "proxy.ledgers.database.Newer": "never leaves migrate()",
     "proxy.ledgers.database.Refused": "the ledger turns it into Unavailable",
     "proxy.sse.SseError": "the upstream turns it into UpstreamError",

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
-from gateway_kit import Door, ScriptedUpstream, StartGateway, completion, words
+from gateway_kit import (
+    Door,
+    ScriptedUpstream,
+    StartGateway,
+    completion,
+    word_classifiers,
+    words,
+)
 
 from classifiers.types import MODERATION
+from policies.schema import PolicyError
+from proxy.policy_store import load_set
 
 POLICY = """
 rules:
@@ -144,3 +154,18 @@ def test_what_cannot_be_read_is_refused(
     with pytest.raises(openai.BadRequestError, match=where.replace(".", r"\.")):
         ask(shared_gateway(POLICY), "fine", value)
     assert not upstream.seen
+
+
+def test_names_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
+    paths = []
+    for number, name in enumerate(("mine", "moderation", "mine")):
+        paths.append(tmp_path / f"{number}.yaml")
+        paths[-1].write_text(f"name: {name}\n{POLICY}")
+    known = {one.name: one for one in word_classifiers()}
+    with pytest.raises(PolicyError) as caught:
+        load_set(paths, known, lambda texts, names: [], ())
+    assert str(caught.value).splitlines() == [
+        "two policies are named 'mine'; rename one",
+        "a policy is named 'moderation', as what the request field of that name becomes in records; "
+        "rename it",
+    ]
