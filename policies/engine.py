@@ -54,12 +54,18 @@ def evaluate(
     refusals = frozenset[str]().union(*(policy.refusals for policy in policies))
     draft = Draft(stage, texts, refusals)
     signals = Signals(results)
-    newest = View(signals, [Group(signals, _newest(texts) if answerable else ())])
+    newest: View | None = None
     kinds = _kinds(texts, signals)
     views: dict[Scope, View] = {}
     for policy in policies:
         for bound in policy.rules_for(stage):
-            view = newest if bound.every_text else views.get(bound.scope)
+            if bound.every_text:
+                if newest is None:
+                    own = _newest(texts) if answerable else ()
+                    newest = View(signals, [Group(signals, own)])
+                view: View | None = newest
+            else:
+                view = views.get(bound.scope)
             if view is None:
                 covered = [g for kind, g in kinds.items() if bound.scope.covers(kind, stage)]
                 view = views[bound.scope] = View(signals, covered)

@@ -72,9 +72,13 @@ class View:
     that at once, so that the cost of a rule does not grow with the conversation.
     """
 
-    __slots__ = ("groups", "indexes", "signals")
+    __slots__ = ("groups", "signals")
 
     def __init__(self, signals: Signals, groups: Sequence[Group]) -> None:
         self.signals = signals
-        self.indexes = sorted(index for group in groups for index in group.indexes)
         self.groups = groups
+
+    @property
+    def indexes(self) -> list[int]:
+        """The texts, in order; asked for where a rule may find something."""
+        return sorted(index for group in self.groups for index in group.indexes)

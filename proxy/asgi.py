@@ -26,6 +26,7 @@ log = logging.getLogger("doorman.gateway")
 LIMIT_PREFIXES = ("anthropic-ratelimit-", "x-ratelimit-")
 """What an upstream's headers about limits begin with."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+WATCH_SECONDS = 0.02
 _DISCARD_FACTOR = 8
 _LARGE_BYTES = 1 << 16
 _LARGE = ThreadPoolExecutor(2, "large-body")
@@ -214,10 +215,15 @@ async def aside(size: int, work: Callable[[], T]) -> T:
 
 
 async def unless_left(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
-    """Do the work, and cancel it when the client goes away. The body must have been read."""
-    task = asyncio.current_task()
+    """Do the work, and cancel it when the client goes away. The body must have been read.
+
+    It is watched for from ``WATCH_SECONDS`` on: a task for each request costs more than most of what is
+    done for it, and what ends sooner needs no cancelling.
+    """
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert task is not None
     gone = False
+    watching: asyncio.Task[None] | None = None
 
     async def watch() -> None:
         nonlocal gone
@@ -225,14 +231,20 @@ async def unless_left(receive: Receive, work: Coroutine[Any, Any, None]) -> None
         gone = True
         task.cancel()
 
-    watching = asyncio.ensure_future(watch())
+    def begin() -> None:
+        nonlocal watching
+        watching = loop.create_task(watch())
+
+    later = loop.call_later(WATCH_SECONDS, begin)
     try:
         await work
     except asyncio.CancelledError:
         if not gone or task.uncancel():
             raise  # we ourselves are being stopped
     finally:
-        watching.cancel()
+        later.cancel()
+        if watching is not None:
+            watching.cancel()
 
 
 def log_unexpected(error: BaseException, request_id: str) -> None:

@@ -32,6 +32,8 @@ _PLAIN_CHOICE = frozenset({"index", "message", "delta", "finish_reason", "logpro
 _PLAIN_MESSAGE = frozenset({"role", "content", "refusal", "annotations", "tool_calls", "audio"})
 """Of these all but the role and the content are empty where there is but one text."""
 _ROLES = ("assistant",)
+_HOLDING = (dict, list)
+_KNOWN = leaves.KNOWN_KEYS | REPLY_KEYS
 _SIMPLE = _NAMES | {"choices", "system_fingerprint", "service_tier", "usage"}
 
 _PIECE_CHARS = 200
@@ -78,8 +80,6 @@ class Chat(Endpoint):
         ]
 
     def names(self, event: Body) -> list[Delta]:
-        if _is_simple(event):
-            return []
         found = _reply_names(event)
         return [Delta(("name",), text, at, whole=True, name=True) for at, text in found]
 
@@ -228,6 +228,8 @@ def _reply_strings(reply: Body) -> Iterator[tuple[Address, str]]:
 
 def _reply_names(reply: Body) -> Iterator[tuple[Address, str]]:
     """The keys of a reply that no API knows, and what encoded data in it decodes to."""
+    if _is_simple(reply):
+        return
     rest = leaves.names(leaves.without(reply, ("choices",)))
     for position, choice in enumerate(_choices(reply)):
         if _plain(choice) is not None:
@@ -262,10 +264,11 @@ def _plain(choice: Body) -> tuple[str, str] | None:
 def _is_simple(body: Body) -> bool:
     """Whether a reply or an event has nothing in it but one text a choice and what every API has beside
     it: no name that is a text, nothing that cannot be read."""
-    if not _SIMPLE.issuperset(body) or body.get("usage") is not None:
+    if not _SIMPLE.issuperset(body) or not _is_counts(body.get("usage")):
         return False
-    if any(value.__class__ in (dict, list) for key, value in body.items() if key != "choices"):
-        return False
+    for key, value in body.items():
+        if value.__class__ in _HOLDING and key != "choices" and key != "usage":
+            return False
     choices = body.get("choices")
     if choices.__class__ is not list:
         return False
@@ -273,6 +276,22 @@ def _is_simple(body: Body) -> bool:
         if choice.__class__ is not dict or choice.get("index", 0).__class__ is not int:
             return False
         if choice.get("index", 0) < 0 or _plain(choice) is None:
+            return False
+    return True
+
+
+def _is_counts(usage: Any) -> bool:
+    """Whether there are but numbers, by names that APIs know."""
+    if usage is None:
+        return True
+    if usage.__class__ is not dict or not _KNOWN.issuperset(usage):
+        return False
+    for value in usage.values():
+        if value.__class__ is int or value is None:
+            continue
+        if value.__class__ is not dict or not _KNOWN.issuperset(value):
+            return False
+        if any(count.__class__ is not int and count is not None for count in value.values()):
             return False
     return True
 
