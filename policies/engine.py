@@ -14,7 +14,6 @@ from policies.attached import attached
 from policies.bound import Hit
 from policies.decision import Cause, Decision, RuleError
 from policies.draft import Draft, Fired
-from policies.policy import Scope
 from policies.redaction import apply_redactions, restorations, restore
 from policies.schema import BoundPolicy, BoundRule
 from policies.seen import Kind, Seen
@@ -56,7 +55,7 @@ def evaluate(
     signals = Signals(results)
     newest: View | None = None
     kinds = _kinds(texts, signals)
-    views: dict[Scope, View] = {}
+    views: dict[int, View] = {}  # by the scope, of which there is one object each
     for policy in policies:
         for bound in policy.rules_for(stage):
             if bound.every_text:
@@ -65,10 +64,10 @@ def evaluate(
                     newest = View(signals, [Group(signals, own)])
                 view: View | None = newest
             else:
-                view = views.get(bound.scope)
+                view = views.get(id(bound.scope))
             if view is None:
                 covered = [g for kind, g in kinds.items() if bound.scope.covers(kind, stage)]
-                view = views[bound.scope] = View(signals, covered)
+                view = views[id(bound.scope)] = View(signals, covered)
             if bound.condition.possible(view):
                 _evaluate_rule(policy, bound, view, draft)
     if unscanned:

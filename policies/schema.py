@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,6 +131,12 @@ class BoundPolicy:
         return _needed(self._by_stage[stage])
 
 
+@functools.lru_cache(1024)
+def _one(scope: Scope) -> Scope:
+    """The same object for all scopes that are equal: they are told apart by it."""
+    return scope
+
+
 def _needed(rules: Iterable[BoundRule]) -> frozenset[str]:
     needed: set[str] = set()
     for bound in rules:
@@ -241,7 +248,7 @@ def bind(
             except PolicyError as error:
                 found.append(str(error))  # places are the FAQ's
         problems += found
-        rules.append(BoundRule(rule, condition, rule.scope, faq))
+        rules.append(BoundRule(rule, condition, _one(rule.scope), faq))
     if problems:
         raise PolicyError("\n".join(problems))
     return BoundPolicy(policy, tuple(rules))

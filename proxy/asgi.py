@@ -6,7 +6,6 @@ import asyncio
 import functools
 import logging
 import re
-import secrets
 import traceback
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from proxy import errors
 from proxy.errors import Answer, TooLarge, TooSlow, UnsupportedMedia
+from proxy.ids import random_id
 from proxy.sse import encode
 from proxy.ticket import Ticket
 
@@ -57,7 +57,7 @@ class Request:
             if not name.startswith(b"x-doorman-")
         }
         given = headers.get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+        request_id = given if _REQUEST_ID.fullmatch(given) else f"req_{random_id()}"
         query = scope.get("query_string", b"")
         return cls(scope["method"], scope["path"], headers, request_id, query)
 

@@ -8,7 +8,6 @@ could read differently is refused. Refusals have OpenAI's shape and close the co
 from __future__ import annotations
 
 import asyncio
-import secrets
 from asyncio.events import TimerHandle
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from proxy import errors
 from proxy.config import Limits
 from proxy.errors import HeadersTooLarge, InvalidRequest, NotFound, TooSlow, Unavailable
+from proxy.ids import random_id
 
 MAX_HEADERS = 200
 """Header fields of one request."""
@@ -250,7 +250,7 @@ class Connection(HttpToolsProtocol):
                 return
         if self.transport.is_closing():
             return
-        answer = errors.answer(error, request_id := f"req_{secrets.token_hex(12)}")
+        answer = errors.answer(error, request_id := f"req_{random_id()}")
         body = orjson.dumps(answer.body)
         head = {
             "content-type": "application/json",

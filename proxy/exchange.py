@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from proxy.config import RecordConfig
 from proxy.endpoints.base import Body, Endpoint, Usage
 from proxy.errors import UpstreamError
 from proxy.fallbacks import Trail
+from proxy.ids import random_id
 from proxy.ledger import (
     MODEL_CHARS,
     MOST_ADDRESSES,
@@ -81,7 +81,7 @@ class Exchange:
 
     call: Call
     policies: Attached
-    decision_id: str = field(default_factory=lambda: f"dec_{secrets.token_hex(12)}")
+    decision_id: str = field(default_factory=lambda: f"dec_{random_id()}")
     created: float = field(default_factory=time.time)
     started: float = field(default_factory=time.perf_counter)
     over: float | None = None

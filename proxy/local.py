@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import secrets
 import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -21,6 +20,7 @@ from proxy.endpoints import ENDPOINTS
 from proxy.errors import InvalidRequest, NotFound, TooLarge, Unavailable
 from proxy.gateway import Gateway
 from proxy.grants import Caller
+from proxy.ids import random_id
 
 FURTHER = ("jailbreak", "spam")
 """Classifiers whose labels stand beside the categories; they never set ``flagged``."""
@@ -51,7 +51,7 @@ async def moderations(gateway: Gateway, ask: Ask) -> dict[str, Any]:
         raise Unavailable("The moderation classifiers failed; nothing was scored. Retry.")
     thresholds = {name: _thresholds(known[name]) for name in names}
     return {
-        "id": f"modr-{secrets.token_hex(12)}",
+        "id": f"modr-{random_id()}",
         "model": f"doorman/safety@{known['safety'].version}",
         "results": [_moderation(classification, thresholds) for classification in found],
     }

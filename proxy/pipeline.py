@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -21,6 +20,7 @@ from proxy.endpoints.base import Body, Endpoint, ReplyContext
 from proxy.errors import NotFound
 from proxy.exchange import CLIENT_LEFT_STATUS, Call, Exchange
 from proxy.gateway import Gateway
+from proxy.ids import random_id
 from proxy.jsonbody import cut, splice
 from proxy.moderated import FIELD, moderated
 from proxy.sse import Event
@@ -217,7 +217,7 @@ async def _reply_here(
 
 def _context(exchange: Exchange) -> ReplyContext:
     call = exchange.call
-    id = f"{call.endpoint.id_prefix}{secrets.token_hex(12)}"
+    id = f"{call.endpoint.id_prefix}{random_id()}"
     context = call.endpoint.context(call.body, id=id, created=int(exchange.created))
     return replace(context, written=exchange.upstream_called)
 
