@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from classifiers.faults import did_you_mean
@@ -36,12 +36,17 @@ class BoundFaq:
     leaf: BoundLeaf
     entries: Mapping[str, Entry]
     slots: Mapping[str, BoundLeaf]
-    info: ClassifierInfo
+    info: ClassifierInfo = field(compare=False)
 
     def classifiers(self) -> Iterator[str]:
         """The classifiers that it needs, as ``name@version``; the FAQ's own has its version in its name."""
         yield self.leaf.id
         yield from (leaf.id for leaf in self.slots.values())
+
+    def same(self, other: BoundFaq) -> bool:
+        """Whether both are of the same content, and filled by the same classifiers. Thresholds are left
+        out: the same promise may come to another one in the last digits on another machine."""
+        return (self.leaf.id, self.slots) == (other.leaf.id, other.slots)
 
     def asked(self, signals: Signals, texts: Sequence[int]) -> str | None:
         """The id of the entry that all these texts ask for; None where they ask for several."""

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+from io import StringIO
 from typing import Any
 
 import pytest
 from backtest_kit import Said, case, conversations, decided
 from hypothesis import given
 from hypothesis import strategies as st
-from policies_fakes import HEAD, policy, rule, user
+from policies_fakes import HEAD, INFOS, policy, rule, user
+from rich.console import Console
 
 from classifiers.types import Stage, Text
 from policies.decision import RANK
 from policies.schema import BoundPolicy
 from proxy.backtests.cases import Case
-from proxy.backtests.weigh import Scales, Verdict, past
+from proxy.backtests.page import page
+from proxy.backtests.result import figures, lines
+from proxy.backtests.run import Run
+from proxy.backtests.weigh import OTHER_VERSION, UNREACHED, Scales, Verdict, past
+from proxy.commands.backtest import _render
 
 J, S = "{jailbreak: jailbreak}", "{spam: spam}"
 BLOCK = "{block: No.}"
@@ -152,8 +160,6 @@ def test_records_of_before_scores_were_kept() -> None:
 
 
 def past_without_scores(one: Case) -> Any:
-    from dataclasses import replace
-
     return replace(one.stages["input"], seen=None)
 
 
@@ -214,3 +220,93 @@ def test_the_same_policy_decides_the_same(
     verdict = judged(one, one, case([one], request))
     assert verdict.outcome is not None
     assert RANK[verdict.outcome] == RANK[decided([one], "input", request).outcome]
+
+
+# -- another pack, and what cannot be told ---------------------------------------------------------
+
+PROMOTED = INFOS | {"jailbreak": replace(INFOS["jailbreak"], version="v2")}
+OUT = at(0.5, rest=", check: output", name="out").replace("jailbreak: jailbreak", "spam: spam")
+RUDE: Said = [(Text("r", "assistant", stage="output"), {"spam/spam": 0.9})]
+
+
+@pytest.mark.parametrize("score", [0.2, 0.9])
+def test_what_another_pack_has_seen_tells_nothing(score: float) -> None:
+    """Neither of a rule that fired then, nor of one that did not, though the policy has not changed."""
+    one = case([policy(at(0.5))], [(user(), {"jailbreak/jailbreak": score})])
+    now = policy(at(0.5), infos=PROMOTED)
+    verdict = judged(now, now, one)
+    assert verdict.outcome is None
+    assert list(verdict.untold.values()) == [f"{OTHER_VERSION}, not by jailbreak@v2"]
+
+
+def test_output_rules_of_a_request_that_cannot_be_told() -> None:
+    old = policy(at(0.5) + OUT)
+    one = case([old], [(user(), {"jailbreak/jailbreak": 0.2})], RUDE)
+    assert (past(one).outcome, past(one).cause) == ("block", ("p", "out"))
+    now = policy(at(0.4) + OUT, NEXT, PROMOTED)
+    verdict = judged(policy(at(0.5) + OUT, infos=PROMOTED), now, one)
+    assert (verdict.outcome, verdict.cause, verdict.fired) == (None, None, frozenset())
+    assert verdict.untold[("p", "out")] == UNREACHED
+    assert verdict.may_decide == {("p", "r"), ("p", "out")}
+    quiet = case([old], [(user(), {})], [(RUDE[0][0], {})])
+    assert list(judged(now, now, quiet).untold) == [("p", "r")]  # it does not fire in any case
+
+
+def test_a_rule_of_both_stages_that_fires_on_one_is_told() -> None:
+    both = rule("s", S, "flag", ", check: [input, output]")
+    one = case([policy(at(0.5) + both)], [(user(), {"spam/spam": 0.9})], RUDE)
+    now = policy(at(0.4) + both, NEXT, PROMOTED)
+    verdict = judged(now, now, one)
+    assert verdict.fired == {("p", "s")}
+    assert list(verdict.untold) == [("p", "r")]
+
+
+def test_nothing_is_counted_of_what_cannot_be_told() -> None:
+    """Neither gone, nor stopped, nor paid, nor rightly or wrongly decided."""
+    old, now = policy(at(0.5) + OUT), policy(at(0.4) + OUT, NEXT, PROMOTED)
+    run = Run([policy(at(0.5) + OUT, infos=PROMOTED)], [now])
+    for score in (0.2, 0.9):
+        run.take(
+            replace(case([old], [(user(), {"jailbreak/jailbreak": score})], RUDE), expected=False)
+        )
+    told = figures(run.finish(), ["p@1"], ["p@2"])
+    assert told["judged"] == {"untold": 2}
+    zero = {"new": 0, "gone": 0, "decided_before": 1, "decided_after": 0}
+    assert told["rules"] == [
+        {
+            "policy": "p",
+            "rule": "out",
+            "before": 1,
+            "after": 0,
+            **zero,
+            "untold": 1,
+            "decided_untold": 1,
+        },
+        {
+            "policy": "p",
+            "rule": "r",
+            "before": 1,
+            "after": 0,
+            **zero,
+            "untold": 2,
+            "decided_untold": 2,
+        },
+    ]
+    assert (told["stopped"], told["newly_stopped"]) == ({"before": 0, "after": 0}, None)
+    assert (told["false_positive_rate"], told["recall"]) == (None, None)
+    assert told["spend"] == {"usd": 0.0, "requests_without_price": 0}
+    assert told["upstream"] == {"seconds": 0.0, "requests_without_time": 0}
+    said = lines(told)
+    assert f"cannot be told, 2: p: r {OTHER_VERSION}, not by jailbreak@v2" in said
+    assert any(
+        line.startswith("2 requests cannot be told because another version of a pack")
+        for line in said
+    )
+    assert any(
+        line.startswith("of 2 requests that cannot be told no texts were kept") for line in said
+    )
+    assert any(line.startswith("2 requests that somebody has judged") for line in said)
+    assert '<td class="n">0 + 2 unknown</td>' in page(told)
+    console = Console(file=StringIO(), width=200)
+    _render(console, told)
+    assert re.search(r"p: r\W+1\W+0 \+ 2 unknown\W+0\W+0\W", console.file.getvalue())

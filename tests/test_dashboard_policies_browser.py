@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from browser_kit import FAINT, OVERFLOW, UNNAMED, browser, picture, window
-from dashboard_kit import ADMIN, CLIENT, settings
+from dashboard_kit import ADMIN, CLIENT, login, settings
 from gateway_kit import Door, ScriptedUpstream, completion, make_config, serve
 from ledger_kit import ended
-from test_dashboard_policies import CANDIDATE, RULES, SAID, classifiers
+from test_dashboard_policies import CANDIDATE, RULES, SAID, classifiers, finished, promoted
 
 THRESHOLD = "/dashboard/policies/of/test/threshold?rule=no-attacks&number=0"
 
@@ -35,6 +35,17 @@ def door(_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) 
                 model="default", messages=[{"role": "user", "content": text}]
             )
         ended(folder, len(SAID))
+        yield found
+
+
+@pytest.fixture(scope="module")
+def later(_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    """The same after a pack was promoted, and after a backtest that can tell little."""
+    _upstream.script = completion("ok")
+    with promoted(tmp_path_factory.mktemp("promoted"), _upstream.port) as found:
+        visitor = login(found)
+        visitor.post("/backtest/start", of="/backtest", text=CANDIDATE, days="7")
+        finished(visitor)
         yield found
 
 
@@ -95,15 +106,19 @@ def test_a_backtest_from_a_file(chromium: Any, door: Door, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_the_pages_can_be_read(chromium: Any, door: Door, width: int, scheme: str) -> None:
+@pytest.mark.parametrize("when", ["door", "later"])
+def test_the_pages_can_be_read(
+    chromium: Any, request: pytest.FixtureRequest, when: str, width: int, scheme: str
+) -> None:
     wrong = []
+    door = request.getfixturevalue(when)
     with window(chromium, width=width, scheme=scheme) as page:
         enter(page, door)
         for path in ("/dashboard/policies/of/test", f"{THRESHOLD}&at=0.1", "/dashboard/backtest"):
             page.goto(f"{door.url}{path}")
             page.locator("h1").first.wait_for()
             name = path.partition("?")[0].strip("/").replace("/", "_")
-            picture(page, f"{name}-{width}-{scheme}")
+            picture(page, f"{name}-{when}-{width}-{scheme}")
             over = page.evaluate(OVERFLOW)
             wrong += [(path, "is too wide by", over)] if over else []
             wrong += [(path, "no name", html) for html in page.evaluate(UNNAMED)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,8 @@ STAGES: tuple[Stage, ...] = ("input", "output")
 QUOTE = 160
 """Characters of a text that an example shows."""
 CHAT = "/v1/chat/completions"
+_TAKEN_OUT = re.compile(r"\[[A-Za-z][^\[\]\n]{0,127}\]")
+"""What stands in place of personal data, see :func:`proxy.ledger.redacted`."""
 _REPLY = "reply"
 _TURNS = ("messages", "input")
 
@@ -32,6 +35,7 @@ class Past:
         route: the alias that it was routed to.
         seen: the scores; None in records that were written before scores were kept.
         cuts: by rule that fired, the thresholds of the labels that matched.
+        by: by rule that fired, the classifiers that made it, as ``name@version``.
         taken_out: rules that would block, and took out what was refused in an earlier turn instead.
         failed: a classifier gave no verdict then.
     """
@@ -42,6 +46,7 @@ class Past:
     route: str | None = None
     seen: tuple[Seen, ...] | None = ()
     cuts: Mapping[RuleKey, Mapping[str, float]] = field(default_factory=dict)
+    by: Mapping[RuleKey, frozenset[str]] = field(default_factory=dict)
     taken_out: frozenset[RuleKey] = frozenset()
     failed: bool = False
 
@@ -59,7 +64,7 @@ class Case:
         texts: how many there are in the request, those that are not derived of others.
         unread: how many parts of each stage no classifier could read.
         request, reply: the texts; None where they were not kept.
-        altered: personal data was taken out of the texts.
+        altered: something seems to have been taken out of the texts: one holds a ``[LABEL]``.
         expected: whether it ought to be stopped, where somebody said so.
         cost_usd, saved_usd: of the record.
         tokens: prompt and completion, where it was forwarded.
@@ -119,7 +124,7 @@ def of_record(
         texts=record["texts"],
         unread=_unread(record["unscanned"]),
         request=request,
-        altered=altered and request is not None,
+        altered=altered and any(_TAKEN_OUT.search(text.content) for text in request or ()),
         expected=_expected(stages.values(), right),
         cost_usd=record["cost_usd"],
         saved_usd=record["saved_usd"],
@@ -142,8 +147,11 @@ def _expected(stages: Iterable[Past], right: bool | None) -> bool | None:
 def _past(stage: Mapping[str, Any]) -> Past:
     causes = [*stage["fired"], *stage["shadow"]]
     cuts: dict[RuleKey, dict[str, float]] = {}
+    by: dict[RuleKey, frozenset[str]] = {}
     for cause in causes:
-        cuts.setdefault(_rule(cause), {})[cause["label"]] = cause["threshold"]
+        rule = _rule(cause)
+        cuts.setdefault(rule, {})[cause["label"]] = cause["threshold"]
+        by[rule] = by.get(rule, frozenset()) | {cause["classifier"]}
     seen = stage.get("seen")
     return Past(
         outcome=stage["outcome"],
@@ -152,6 +160,7 @@ def _past(stage: Mapping[str, Any]) -> Past:
         route=stage["route"],
         seen=None if seen is None else tuple(_seen(one) for one in seen),
         cuts=cuts,
+        by=by,
         taken_out=frozenset(
             _rule(cause)
             for cause in stage["fired"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 
-from proxy.backtests.result import lines
+from proxy.backtests.result import certain, lines
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -18,4 +18,5 @@ def page(found: Mapping[str, Any]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    return environment.get_template("backtest.html").render(found=found, lines=lines(found))
+    template = environment.get_template("backtest.html")
+    return template.render(found=found, lines=lines(found), certain=certain)

@@ -163,7 +163,15 @@ def _verdict(
     unknown = unknown and any(policy.rules_for("output") for policy in rules.policies)
     cause = _key(leading.cause) if leading.cause else None
     on_reply = leading.stage == "output"
-    return Verdict(leading.outcome, cause, fired, decisions[0].route, {}, unknown, on_reply, how)
+    return Verdict(
+        leading.outcome,
+        cause,
+        fired,
+        decisions[0].route,
+        reply_unknown=unknown,
+        on_reply=on_reply,
+        how=how,
+    )
 
 
 def _key(cause: Cause) -> RuleKey:

@@ -67,8 +67,8 @@ class Run:
             for done in self.replay(cases, all(case.stages for case in cases)):
                 for case, verdicts in done:
                     was, told = past(case) if case.stages else verdicts[0], verdicts[-1]
-                    if case.stages and case.reply is None:
-                        told = self._scales.with_reply(case, told)
+                    if case.stages:
+                        told = self._scales.by_texts(case, told)
                     self.tally.add(case, was, told)
                 self.progress(len(done))
         self.tally.finish()

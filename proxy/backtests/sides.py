@@ -10,7 +10,9 @@ from classifiers.yaml_source import SourceError, read_text
 from policies import schema
 from policies.faults import PolicyError
 from policies.policy import Policy
+from policies.schema import BoundPolicy
 from proxy.backtests.replay import Side, Source
+from proxy.backtests.result import Exchange
 from proxy.config import ClassifiersConfig
 from proxy.loading import PII, has_pii, served_packs
 from proxy.yaml_source import ConfigError
@@ -66,14 +68,19 @@ def side(
 
     Raises:
         PolicyError: a policy cannot be understood.
-        ConfigError: a pack cannot be read.
+        ConfigError: a pack cannot be read, or two candidates are of one name.
     """
     written = [schema.loads(one.text, one.place) for one in policies]
     try:
         own = {name_of_pack(folder): folder for folder in served_packs(config)}
-        own.update((name_of_pack(folder), folder.resolve()) for folder in packs)
+        new = {name_of_pack(folder): folder.resolve() for folder in packs}
     except PackError as error:
         raise ConfigError(f"the classifiers cannot be loaded: {error}") from None
+    if len(new) < len(packs):
+        raise ConfigError(
+            f"two candidate packs are of one name among {', '.join(new)}; name one of each"
+        )
+    own |= new
     known = set(own) | {pattern.name for pattern in config.patterns} | {PII}
     # A FAQ's slots may ask for any of them; a name that nobody has is to be reported with all there are.
     wanted = _asked(written)
@@ -92,6 +99,33 @@ def _asked(policies: Iterable[Policy]) -> set[str]:
         for want in (True, False)
         for leaf in rule.when.positive(want)
     }
+
+
+def exchanged(
+    packs: Sequence[Path], before: Sequence[BoundPolicy], after: Sequence[BoundPolicy]
+) -> list[Exchange]:
+    """What candidate packs take the place of.
+
+    Raises:
+        ConfigError: no rule asks for one of them.
+    """
+    found: list[Exchange] = []
+    for folder in packs:
+        name = name_of_pack(folder)
+        old, new = (_id(name, policies) for policies in (before, after))
+        if new is None:
+            raise ConfigError(
+                f"{folder}: no rule asks for {name}, so this pack changes nothing; name a policy that does "
+                "with --policy"
+            )
+        found.append(Exchange(old, new))
+    return found
+
+
+def _id(name: str, policies: Sequence[BoundPolicy]) -> str | None:
+    """``name@version`` of the classifier of a name that rules ask for."""
+    ids = (id for policy in policies for id in policy.classifiers)
+    return next((id for id in ids if id.rpartition("@")[0] == name), None)
 
 
 def both(*sides: Side) -> tuple[Side, ...]:

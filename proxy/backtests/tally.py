@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from classifiers.calibration import Interval, interval
 from policies.decision import RANK, Outcome
 from proxy.backtests.cases import Case, RuleKey
-from proxy.backtests.weigh import ENDS_INPUT, Verdict
+from proxy.backtests.weigh import ENDS_INPUT, OTHER_VERSION, UNREACHED, Verdict
 from proxy.config import Config
 from proxy.prices import Prices
 
@@ -25,7 +25,8 @@ Price = Callable[[str, int, int], float | None]
 class RuleTally:
     """Requests on which a rule fired: before, after, only one of the two; and where it decided.
 
-    ``untold`` are those on which it cannot be told whether it fires.
+    ``untold`` are those on which it cannot be told whether it fires now; they are in none of ``after``,
+    ``new`` and ``gone``. ``decided_untold`` are those on which it may decide now, or may not.
     """
 
     before: int = 0
@@ -35,6 +36,7 @@ class RuleTally:
     decided_before: int = 0
     decided_after: int = 0
     untold: int = 0
+    decided_untold: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,12 @@ class Tally:
     skipped: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     changes: Counter[Change] = field(default_factory=Counter)
+    other_version: int = 0
+    """Untold requests that another version of a classifier had judged."""
+    without_texts: int = 0
+    """Untold requests of which no texts were kept."""
+    expected_untold: int = 0
+    """Untold requests of which it is known whether they ought to be stopped."""
     kept: int = 0
     replies_unknown: int = 0
     rules: dict[RuleKey, RuleTally] = field(default_factory=lambda: defaultdict(RuleTally))
@@ -86,16 +94,12 @@ class Tally:
 
     def add(self, case: Case, before: Verdict, after: Verdict) -> None:
         """One request, judged by both sides; ``before`` is what happened, where that is known."""
-        for rule in before.fired | after.fired:
+        for rule in before.fired | after.fired | after.untold.keys():
             self._rule(rule, before, after)
-        for rule, why in after.untold.items():
-            self.rules[rule].untold += 1
-            if after.outcome is None:
-                self.reasons[f"{rule[0]}: {rule[1]} {why}"] += 1
         if case.upstream_ms is not None:
             self._waits[case.model].append(case.upstream_ms)
         if after.outcome is None or before.outcome is None:
-            self.judged["untold"] += 1
+            self._untold(case, after)
             return
         self.judged[after.how] += 1
         self.replies_unknown += after.reply_unknown
@@ -110,15 +114,28 @@ class Tally:
             return
         self._changed(case, before, after)
 
+    def _untold(self, case: Case, after: Verdict) -> None:
+        self.judged["untold"] += 1
+        self.without_texts += case.request is None
+        self.expected_untold += case.expected is not None
+        whys = {rule: why for rule, why in after.untold.items() if rule in after.may_decide}
+        self.other_version += any(why.startswith(OTHER_VERSION) for why in whys.values())
+        for (policy, rule), why in whys.items():
+            if why != UNREACHED:  # follows from another's
+                self.reasons[f"{policy}: {rule} {why}"] += 1
+
     def _rule(self, rule: RuleKey, before: Verdict, after: Verdict) -> None:
         own, was, now = self.rules[rule], rule in before.fired, rule in after.fired
         own.before += was
         own.after += now
-        if rule not in after.untold:
+        untold = rule in after.untold
+        own.untold += untold
+        if not untold:
             own.new += now and not was
             own.gone += was and not now
         own.decided_before += before.cause == rule
         own.decided_after += after.cause == rule
+        own.decided_untold += rule in after.may_decide
 
     def _changed(self, case: Case, before: Verdict, after: Verdict) -> None:
         assert before.outcome is not None

@@ -91,6 +91,16 @@ def scored(lever: Lever, cases: Sequence[Case]) -> Iterator[tuple[Case, float]]:
             yield case, max(found)
 
 
+def of_other_versions(lever: Lever, cases: Sequence[Case]) -> int:
+    """How many cases have scores of the condition's classifier, but only of other versions of it."""
+    own, name = lever.leaf.id, f"{lever.leaf.classifier}@"
+    asked = (
+        {id for past in case.stages.values() for seen in past.seen or () for id in seen.scores}
+        for case in cases
+    )
+    return sum(own not in ids and any(id.startswith(name) for id in ids) for ids in asked)
+
+
 def histogram(scores: Sequence[float]) -> list[int]:
     """How many scores lie in each of ``BINS`` equal stretches of 0..1."""
     counts = [0] * BINS

@@ -106,6 +106,8 @@ def _backtest(options: argparse.Namespace) -> dict[str, Any]:
         benches = load(both)
     try:
         policies = [bench.policies for bench in benches]
+        with faults():
+            packs = sides.exchanged(options.pack, policies[0], policies[1])
         replays = replayer(both, benches, options.jobs or cores())
         run = Run(policies[0], policies[1], replays, tally=Tally(price_of(config)))
         unusable: list[str] = []
@@ -117,7 +119,7 @@ def _backtest(options: argparse.Namespace) -> dict[str, Any]:
             with _readable():
                 tally = run.finish()
         ids = [[policy.id for policy in side] for side in policies]
-        return figures(tally, ids[0], ids[1], unusable)
+        return figures(tally, ids[0], ids[1], unusable, packs)
     finally:
         for bench in benches:
             bench.close()
@@ -214,7 +216,7 @@ def _render(console: Console, found: dict[str, Any]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from proxy.backtests.result import lines
+    from proxy.backtests.result import certain, lines
 
     changes = Table(title="decided otherwise")
     for head in ("before", "after", "requests", "for example"):
@@ -224,12 +226,12 @@ def _render(console: Console, found: dict[str, Any]) -> None:
         cells = (change["before"], change["after"], f"{change['requests']:,}", "\n".join(shown))
         changes.add_row(*map(escape, cells))
     rules = Table(title="rules that fired")
-    heads = ("rule", "before", "after", "new", "gone", "untold")
-    for head in heads:
+    for head in ("rule", "before", "after", "new", "gone"):
         rules.add_column(head, justify="left" if head == "rule" else "right")
     for rule in found["rules"]:
-        counts = (f"{rule[head]:,}" for head in heads[1:])
-        rules.add_row(escape(f"{rule['policy']}: {rule['rule']}"), *counts)
+        before, new, gone = (f"{rule[head]:,}" for head in ("before", "new", "gone"))
+        after = certain(rule["after"], rule["untold"])
+        rules.add_row(escape(f"{rule['policy']}: {rule['rule']}"), before, after, new, gone)
     if found["changes"]:
         console.print(changes)
     console.print(rules)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from classifiers.yaml_source import SourceError, read_text
 from policies.schema import PolicyError
 from proxy.backtests.job import Job
-from proxy.backtests.result import lines
+from proxy.backtests.result import certain, counted, lines
 from proxy.backtests.tally import price_of
 from proxy.dashboard.kit import HOME, Answer, Visit
 from proxy.errors import InvalidRequest
@@ -99,6 +101,17 @@ def _written(visit: Visit, name: str) -> str:
     return ""
 
 
+def _told(result: Mapping[str, Any]) -> list[str]:
+    """What there is to say besides the tables; this page goes by scores, whatever was kept."""
+    told = lines(result)
+    if kept := result["judged"].get("untold", 0) - result["untold_without_texts"]:
+        told.append(
+            f"of {counted(kept, 'request')} that cannot be told here the texts were kept: `doorman "
+            "backtest`, on the command line, classifies them anew"
+        )
+    return told
+
+
 def _page(visit: Visit, text: str, days: int, faults: object, status: int = 200) -> Answer:
     job = visit.desk.backtest
     result = None if job is None else job.result
@@ -112,7 +125,8 @@ def _page(visit: Visit, text: str, days: int, faults: object, status: int = 200)
         faults=faults,
         job=job,
         result=result,
-        lines=lines(result) if result is not None else (),
+        certain=certain,
+        lines=_told(result) if result is not None else (),
         names=[policy.policy.name for policy in visit.gateway.policies.current],
         alone=ALONE if visit.gateway.config.server.workers > 1 else "",
     )

@@ -89,6 +89,8 @@ async def lever(visit: Visit) -> Answer:
         at=at,
         bins={"counts": counts, "threshold": found.threshold, "bins": BINS},
         looked_at=len(cases),
+        other_versions=threshold.of_other_versions(found, cases),
+        keeps_texts=visit.gateway.config.record.content in ("redacted", "full"),
         **words(found, result),
     )
 
