@@ -20,6 +20,8 @@ from typing import Any
 from classifiers.packs import MANIFEST, PackError
 
 LIVE = "live.json"
+CORRECT = "python -m pip install 'doorman[correct]'"
+"""What installs the packages that making a candidate needs: no torch."""
 SHORT = 12
 """Characters of a pack's hash that name its folder; records name packs by as many."""
 MOST_UNDO = 20

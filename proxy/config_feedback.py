@@ -12,8 +12,9 @@ from classifiers.types import StrictModel
 class FeedbackConfig(StrictModel):
     """Which decisions are laid before people, and how packs are corrected."""
 
-    near: float = Field(default=0.1, ge=0, le=1)
-    """A decision counts as uncertain if a score came within so much of the threshold of a rule."""
+    near: float = Field(default=0.4, ge=0, le=20)
+    """A decision counts as uncertain if a score came within so much of the threshold of a rule, in log-odds:
+    0.4 takes 0.4 to 0.6 at a threshold of 0.5, and 0.927 to 0.966 at one of 0.95."""
     sample: float = Field(default=0.01, ge=0, le=1)
     """Share of all decisions that are laid before people besides, whatever was decided."""
     look_back: int = Field(default=2000, gt=0, le=100_000)

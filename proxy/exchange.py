@@ -347,7 +347,7 @@ class Accounts:
         """
         if exchange.hit is not None:
             cost = exchange.hit.stored.cost_usd
-            told = "cached: the cost of the call that is stored"
+            told = "cached: what the stored call costs by the price map"
             return cost, told if cost is not None else f"{told}, but its model has no price"
         if not exchange.upstream_called:
             if not any(d.reply is not None for d in exchange.decisions.values()):

@@ -188,7 +188,42 @@ def test_a_text_is_text(chromium: Any, place: tuple[Door, Path]) -> None:
         page.locator("#more article").wait_for()
         assert EVIL in page.locator("#more p.text").inner_text()
         assert page.evaluate("window.hacked") is None
+        cut = "all => all.filter(e => e.scrollWidth > e.clientWidth).length"
+        assert page.locator("#found .scroll, #found .card").evaluate_all(cut) == 0
         picture(page, "playground-tried-1280-light")
+
+
+def test_the_legend_tells_the_newest(chromium: Any, place: tuple[Door, Path]) -> None:
+    door, folder = place
+    day = ended(folder, 4)[0]["day"]
+    with window(chromium) as page:
+        enter(page, door)
+        page.goto(f"{door.url}/dashboard/savings")
+        told = page.locator(".u-legend .u-value")
+        assert told.first.inner_text() == day
+        page.mouse.move(0, 0)
+        page.locator(".u-over").hover()
+        page.mouse.move(0, 0)
+        assert told.first.inner_text() == day
+        assert page.get_by_role("region", name="Savings by day").get_by_text(day).is_visible()
+    with window(chromium, java_script_enabled=False) as page:
+        enter(page, door)
+        page.goto(f"{door.url}/dashboard/savings")
+        assert not page.locator("figure.chart").is_visible()
+        assert page.get_by_role("region", name="Savings by day").get_by_text(day).is_visible()
+
+
+def test_tables_of_a_phone_hide_nothing(chromium: Any, place: tuple[Door, Path]) -> None:
+    door, _ = place
+    with window(chromium, width=390) as page:
+        enter(page, door)
+        for path, word in (("policies", "guard 0.500"), ("classifiers", "guard")):
+            page.goto(f"{door.url}/dashboard/{path}")
+            link = page.locator("main").get_by_role("link", name=word).first.bounding_box()
+            assert 0 <= link["x"] < link["x"] + link["width"] <= 390, path
+            assert page.evaluate(
+                "[...document.querySelectorAll('.scroll')].every(e => e.scrollWidth <= e.clientWidth)"
+            )
 
 
 def test_what_goes_wrong_is_said_on_the_page(chromium: Any, place: tuple[Door, Path]) -> None:

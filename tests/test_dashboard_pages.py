@@ -76,6 +76,16 @@ def test_decisions_can_be_filtered_and_paged(gateway: StartGateway, tmp_path: Pa
     assert ids(visitor, "/decisions?key=%00&rule=%00") == []
 
 
+def test_a_route_names_the_model_that_answered(gateway: StartGateway, tmp_path: Path) -> None:
+    route = "rules: [{name: cheaply, when: {topic: cheap}, do: {route: small}}]"
+    door = gateway(route, settings(tmp_path))
+    visitor = login(door)
+    (id,) = decided(door, tmp_path, "cheap")
+    for path in ("/decisions", "/decisions/new?since=0"):
+        assert re.search(r"default <span[^>]*>→ small</span>", visitor.get(path).text), path
+    assert "small <span" in visitor.get(f"/decisions/{id}").text.partition("Went to")[2][:60]
+
+
 def test_a_list_goes_on_where_it_ended(gateway: StartGateway, tmp_path: Path) -> None:
     door = gateway(RULES, settings(tmp_path))
     visitor = login(door)
@@ -288,7 +298,7 @@ def test_the_playground_says_what_would_be_done(gateway: StartGateway, tmp_path:
     assert "Not that." in reply
     assert "no-attacks" not in reply  # it looks at requests
     spoken = tried("user: hello\nassistant: hi\nuser: an attack", "chat").text
-    assert "messages.2.content" in spoken
+    assert "messages.<wbr>2.<wbr>content" in spoken
     assert "Not here." in tried('[{"role": "user", "content": "attack"}]', "chat").text
     assert (
         "Not here." in tried('{"messages": [{"role": "user", "content": "attack"}]}', "chat").text
@@ -335,6 +345,16 @@ def test_words_and_training_examples_are_shown(shipped: tuple[Door, Path]) -> No
     assert "Nearest training examples" in part
     assert re.search(r'<td class="number">0\.\d\d</td>', part)
     assert "Nothing would change" in part
+
+
+def test_a_classifier_shows_its_card(shipped: tuple[Door, Path]) -> None:
+    page = login(shipped[0]).get("/classifiers/of/jailbreak").text
+    assert '<a href="/dashboard/classifiers">Classifiers</a>' in page
+    assert re.search(r'href="/dashboard/classifiers" aria-current="page"', page)
+    card = page.partition('<h2 id="card">')[2]
+    assert "<h3>jailbreak</h3>" in card
+    assert '<th scope="col" class="number">precision</th>' in card
+    assert "| jailbreak |" not in card
 
 
 def test_shares_of_overlapping_tokens_add_up() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from proxy.dashboard.fields import Fields
-from proxy.dashboard.shown import ago, badge, ms, score, since, usd
+from proxy.dashboard.markdown import markdown
+from proxy.dashboard.shown import ago, badge, breaks, ms, score, since, usd
 from proxy.errors import InvalidRequest
 
 
@@ -72,3 +73,72 @@ def test_fields_of_a_form() -> None:
     for raw in (b"n=nan", b"n=inf", b"n=1e400", b"n=x"):
         with pytest.raises(InvalidRequest, match="must be a number"):
             Fields.parse(raw).number("n", 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("", ""),
+        ("# A *card*", "<h3>A <em>card</em></h3>"),
+        ("###### deep ##", "<h6>deep</h6>"),
+        ("one\ntwo\n\nthree", "<p>one two</p>\n<p>three</p>"),
+        (
+            "- a\n- **b**\n  more\n\n1. c",
+            "<ul><li>a</li><li><strong>b</strong> more</li></ul>\n<ol><li>c</li></ol>",
+        ),
+        ("text\n- a", "<p>text</p>\n<ul><li>a</li></ul>"),
+        ("```\n<b>\n# no\n```\nx", "<pre>&lt;b&gt;\n# no</pre>\n<p>x</p>"),
+        ("```\nnever ends", "<pre>never ends</pre>"),
+        ("a_b_c 2 * 3 * 4", "<p>a_b_c 2 * 3 * 4</p>"),
+        (
+            "`a*b*` [x](https://a.b/?c=d&e)",
+            '<p><code>a*b*</code> <a href="https://a.b/?c=d&amp;e" rel="noreferrer noopener">x</a></p>',
+        ),
+        ("[x](javascript:alert(1))", "<p>[x](javascript:alert(1))</p>"),
+        (
+            '[x](https://a"onclick=b)',
+            '<p><a href="https://a&#34;onclick=b" rel="noreferrer noopener">x</a></p>',
+        ),
+        (
+            "<img src=x onerror=alert(1)> & <!-- -->",
+            "<p>&lt;img src=x onerror=alert(1)&gt; &amp; &lt;!-- --&gt;</p>",
+        ),
+        ("{{ 7*7 }}", "<p>{{ 7*7 }}</p>"),
+    ],
+)
+def test_a_card_is_shown_and_brings_no_markup(text: str, shown: str) -> None:
+    assert markdown(text) == shown
+
+
+def test_a_table_of_a_card() -> None:
+    found = markdown("## F\n| a | b\\|c |\n|---|---:|\n| `x` | 1.5% |\n| <b> |\n\nafter")
+    assert '<div class="scroll" tabindex="0" role="region" aria-label="F"><table>' in found
+    assert '<th scope="col">a</th><th scope="col" class="number">b|c</th>' in found
+    assert '<tr><td><code>x</code></td><td class="number">1.5%</td></tr>' in found
+    assert '<tr><td>&lt;b&gt;</td><td class="number"></td></tr>' in found
+    assert found.endswith("</table></div>\n<p>after</p>")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 200_000,
+        "*a" * 100_000,
+        "`" * 200_001,
+        "# " + "#" * 200_000 + "x",
+        "|-" * 100_000,
+        "_a " * 100_000,
+        "|a\n|" + "-" * 200_000 + "x",
+        "- " * 100_000,
+        "a|" * 5_000 + "\n|-|\n" + "|" * 200_000,
+    ],
+    ids=range(9),
+)
+def test_no_card_takes_long(text: str) -> None:
+    assert markdown(text)
+
+
+def test_names_may_go_on_in_the_next_line() -> None:
+    assert breaks("messages.0/<b>") == "messages.<wbr>0/<wbr>&lt;b&gt;"
+    assert breaks("") == ""

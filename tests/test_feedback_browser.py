@@ -65,7 +65,9 @@ def test_from_a_wrong_decision_to_a_promoted_pack(door: Door, page: Any) -> None
     page.locator("#start").click()
     page.get_by_role("heading", name="Candidate").wait_for()
     row = page.get_by_role("row", name="corrections").first
-    assert row.get_by_role("cell").all_inner_texts()[1:] == ["1", "0", "0", "1"]
+    told = row.get_by_role("cell").all_inner_texts()[1:]
+    assert told == ["1", "0", "0", "1", "0", "1 gained"]
+    page.get_by_role("heading", name="Thresholds of the policies in force").wait_for()
     page.get_by_text("The tests of all policies hold with it").wait_for()
     picture(page, "feedback-candidate")
 
@@ -105,5 +107,5 @@ def test_the_queue_is_worked_off_by_keys(door: Door, page: Any) -> None:
 
     page.goto(f"{home}/classifiers")
     page.get_by_role("link", name="jailbreak").click()
-    page.get_by_role("heading", name="Labels").wait_for()
+    page.get_by_role("heading", name="Labels", exact=True).wait_for()
     picture(page, "feedback-classifier")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,36 +19,6 @@ from proxy.feedback import drift, review
 from proxy.feedback.recorded import Recorded
 
 APP = "dm-client-0123456789"
-CUTS = {"guard@1": {"attack": (0.5, 0.8)}}
-
-
-def record(scores: Mapping[str, Any], id: str = "guard@1") -> dict[str, Any]:
-    seen = {"role": "user", "last_turn": True, "across": False, "derived": False, "texts": 1}
-    return {"stages": {"input": {"outcome": "forward", "seen": [{**seen, "scores": {id: scores}}]}}}
-
-
-@pytest.mark.parametrize(
-    ("scores", "threshold", "margin"),
-    [
-        ({"attack": 0.52}, 0.5, 0.02),
-        ({"attack": 0.79}, 0.8, 0.01),
-        ({"attack": 0.99}, 0.8, 0.19),
-        ({}, 0.5, 0.5),  # too low to be recorded
-        ({"other": 0.5}, 0.5, 0.5),
-    ],
-)
-def test_the_nearest_threshold(scores: dict[str, float], threshold: float, margin: float) -> None:
-    found = review.nearest(record(scores), CUTS)
-    assert found is not None
-    assert (found.classifier, found.label, found.threshold) == ("guard", "attack", threshold)
-    assert found.margin == pytest.approx(margin)
-
-
-def test_nothing_is_near_where_no_rule_in_force_looked() -> None:
-    assert review.nearest(record({"attack": 0.5}, "guard@0"), CUTS) is None
-    failed = record({})
-    failed["stages"]["input"]["seen"][0]["scores"]["guard@1"] = None
-    assert review.nearest(failed, CUTS) is None
 
 
 def test_the_sample_is_steady_and_as_large_as_asked() -> None:
@@ -76,7 +45,7 @@ def entry(address: list[Any], role: str = "user", **told: Any) -> dict[str, Any]
         ("input", None, [entry([0], hmac_sha256="00")], None, "hash"),
         ("input", None, [entry([0], text="on", cut=5)], None, "cut"),
         ("input", None, [], None, "nothing"),
-        ("output", [0], [entry([0], text="one")], None, "nothing"),
+        ("output", [0], [entry([0], text="one")], None, "reply"),
     ],
 )
 def test_the_text_that_a_decision_is_about(
@@ -124,7 +93,7 @@ def test_the_queue_through_the_dashboard(
     pack: Path, tmp_path: Path, upstream: ScriptedUpstream
 ) -> None:
     home = home_of(tmp_path, pack)
-    more = KEYS + "feedback: {near: 1, sample: 1}\nrecord: {content: full}\n"
+    more = KEYS + "feedback: {near: 20, sample: 1}\nrecord: {content: full}\n"
     with served(home, upstream, more) as door:
         ids = [ask(door, text, api_key=APP)[0] for text in NEW[:3]]
         body = {"decision_id": ids[2], "verdict": "wrong", "comment": "<b>not so</b>"}

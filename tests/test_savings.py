@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ import httpx
 import pytest
 from alembic.script import ScriptDirectory
 from dashboard_kit import login, settings
-from gateway_kit import Door, ScriptedUpstream, StartGateway
+from gateway_kit import Door, ScriptedUpstream, StartGateway, completion, make_config, serve
 from ledger_kit import ASK, RULES, ended, query
 from sqlalchemy import insert, inspect
 
 from benchmarks.ledger import record
 from proxy.cli import main
+from proxy.config import defaults
 from proxy.ledger import Record
 from proxy.ledgers import database as databases
 from proxy.ledgers.database import Place, migrate
@@ -115,6 +117,7 @@ def test_totals(place: Place) -> None:
     total = found.total
     assert total.requests == len(STORY)
     assert total.avoided == {"block": 3, "answer": 1, "cache": 1}
+    assert total.stopped == 1
     assert total.routed == 2
     assert total.saved == {"block": 0.75, "answer": 0.125, "cache": 0.0625, "route": -0.03125}
     assert total.cost_usd == pytest.approx(0.0011 * 3 + 0.01)
@@ -192,6 +195,51 @@ def test_the_command_and_the_page(
     for told_ in ("By policy", "test@1", "Calls avoided", "How it is computed", *HOW):
         assert told_ in page.text
     assert login(door).get("/savings?days=0").status_code == 400
+
+
+def tile(page: str, name: str) -> tuple[str, str]:
+    """The value of a figure, and what stands below it."""
+    found = re.search(
+        rf'<div class="name">{name}</div><div class="value">(.*?)</div>(?:<div class="more">(.*?)</div>)?',
+        page,
+    )
+    assert found is not None, name
+    return found[1], found[2] or ""
+
+
+def test_the_pages_say_the_same(
+    gateway: StartGateway, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    """Replies that were stopped are blocked and avoid no call; mistakes are taken off on both."""
+    door = gateway(ROUTES, settings(tmp_path))
+    upstream.script = completion("it is the secret")
+    for text in ("an attack", "another attack", "hello", ASK):
+        assert ask(door, text).status_code == 200
+    rows = ended(tmp_path, 4)
+    visitor = login(door)
+    first = next(row for row in rows if row["action"] == "block" and not row["upstream_model"])
+    body = {"decision_id": first["decision_id"], "verdict": "wrong"}
+    said = httpx.post(
+        f"{door.url}/v1/feedback", json=body, headers={"x-api-key": "dm-admin-0123456789"}
+    )
+    assert said.status_code == 200, said.text
+    overview, page = visitor.get("").text, visitor.get("/savings?days=7").text
+    assert tile(overview, "Blocked") == ("3", "2 before a model was called")
+    assert tile(page, "Calls avoided") == ("3", "of 4 requests")
+    why = "1 reply that the model had written was blocked or replaced, which avoids no call."
+    assert why in overview
+    assert why in page
+    for name in ("Saved", "Spent"):
+        assert tile(overview, name)[0] == tile(page, name)[0]
+    (day,) = re.findall(rf"<tr><td>{rows[0]['day']}</td>(.*?)</tr>", page)
+    assert re.findall(r'<td class="number">(.*?)</td>', day)[:6] == ["4", "2", "1", "0", "0", "1"]
+
+
+def test_what_is_free_is_said(tmp_path: Path) -> None:
+    config = make_config(tmp_path, 1, "", settings(tmp_path))
+    with serve(config.model_copy(update={"model_list": defaults().model_list})) as door:
+        page = login(door).get("/savings").text
+    assert tile(page, "Spent") == ("$0.00", "doorman/echo is free")
 
 
 def test_buckets() -> None:

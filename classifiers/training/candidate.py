@@ -18,10 +18,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from classifiers.candidates import Candidate, Line, write_whole
+from classifiers.candidates import CORRECT, Candidate, Line, write_whole
 from classifiers.packs import PackError
 from classifiers.training.tables import DataError
-from classifiers.training.workplace import EXTRA, one_thread, scratch_beside
+from classifiers.training.workplace import one_thread, scratch_beside
 
 FAULT = 1
 """Exit status where there is no candidate; the last line says why."""
@@ -139,7 +139,7 @@ def main() -> int:
     try:
         made = make(Order(**json.load(sys.stdin)), lambda step: tell(step=step))
     except ImportError as error:
-        tell(fault=f"{error.name} is missing; install the trainer: {EXTRA}")
+        tell(fault=f"{error.name} is not installed; run: {CORRECT}")
     except (PackError, DataError, OSError, ValueError) as error:
         tell(fault=str(error))
     else:

@@ -56,13 +56,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     listed.add_argument("--limit", type=int, default=50, help="how many (50)")
     listed.add_argument("--texts", action="store_true", help="show the texts, too")
     for action, told in (
-        ("accept", "make a report with label and text a correction"),
+        ("accept", "make a report with label and text a correction, or count it as wrong"),
         ("reject", "say no to a report, or take a correction back"),
     ):
         one = actions.add_parser(action, help=told)
         one.add_argument(
             "id", type=_stamped, help="ID@STAMP, as `list` shows it; ID does to reject"
         )
+        if action == "accept":
+            one.add_argument(
+                "--nothing-to-train", action="store_true",
+                help="it counts as called wrong, and no classifier learns from it; for answers of FAQs, finds"
+                " "
+                "of patterns and the like, or where there is no text",
+            )  # fmt: skip
         _shared(one)
     export = actions.add_parser("export", help="write corrections to a file")
     export.add_argument("classifier", metavar="CLASSIFIER")
@@ -125,14 +132,18 @@ def _judge(options: argparse.Namespace) -> int:
 
     state: Judgement = "accepted" if options.action == "accept" else "rejected"
     id, stamp = options.id
+    untrained = state == "accepted" and options.nothing_to_train
+    changes = {"labels": None, "text": None} if untrained else {}
 
     async def judged(table: FeedbackTable) -> Feedback | None:
         known = await table.one(id)
         if known is None:
             return None
-        if state == "accepted" and (known.labels is None or known.text is None):
+        lacking = known.labels is None or known.text is None
+        if state == "accepted" and not untrained and lacking:
             raise CommandError(
-                f"feedback {id} lacks the text or the right label; judge it on the review page"
+                f"feedback {id} lacks the text or the right label; give them on the review page, or add "
+                "--nothing-to-train: then it counts as called wrong, and nothing is learnt from it"
             )
         if state == "accepted" and stamp is None:
             # Whoever has reported it could have changed it since somebody looked at it.
@@ -141,7 +152,7 @@ def _judge(options: argparse.Namespace) -> int:
                 "so that it is what you have read"
             )
         try:
-            return await table.judge(id, state, actor(), time.time(), stamp)
+            return await table.judge(id, state, actor(), time.time(), stamp, **changes)
         except Changed:
             raise CommandError(
                 f"feedback {id} has changed since it was {id}@{stamp}; read it again with "

@@ -30,7 +30,20 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _UNITS = {"m": 60, "h": 3600, "d": 86_400}
 _FILTERS = ("action", "key", "model", "policy", "rule", "label", "state")
-COLUMNS = ("time", "decision_id", "action", "status", "key", "model", "rule", "label", "saved_usd")
+COLUMNS = {
+    "time": "time (UTC)",
+    "decision_id": "decision",
+    "action": "action",
+    "status": "status",
+    "key": "key",
+    "model": "model",
+    "rule": "rule",
+    "label": "label",
+    "saved_usd": "saved $",
+}
+"""Columns of the table and what stands over them."""
+SPARED = ("label", "key", "model", "rule")
+"""Those that are left out where the terminal is too narrow for all, the first one first."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -137,23 +150,42 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _table(console: Console, rows: list[dict[str, Any]]) -> None:
+    """Whole columns: what does not fit is left out and named, never cut."""
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table()
-    table.add_column("time (UTC)", no_wrap=True)
-    table.add_column("decision", no_wrap=True)
-    for name in (*COLUMNS[2:-1], "saved $"):
-        table.add_column(name)
-    for row in rows:
-        cells = {name: "" if row[name] is None else escape(str(row[name])) for name in COLUMNS}
-        cells["time"] = datetime.fromtimestamp(row["time"], UTC).strftime("%Y-%m-%d %H:%M:%S")
-        if row["state"] != "done":
-            cells["status"] = row["state"]
-        if row["saved_usd"] is not None:
-            cells["saved_usd"] = f"{row['saved_usd']:.5f}"
-        table.add_row(*cells.values())
+    lines = [_cells(row) for row in rows]
+    wide = {
+        name: max([len(title), *(len(line[name]) for line in lines)])
+        for name, title in COLUMNS.items()
+    }
+    shown, left = list(COLUMNS), list[str]()
+    for name in SPARED:
+        if sum(wide[n] + 2 for n in shown) <= console.width:
+            break
+        shown.remove(name)
+        left.append(name)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in shown:
+        table.add_column(
+            COLUMNS[name], no_wrap=True, justify="right" if name == "saved_usd" else "left"
+        )
+    for line in lines:
+        table.add_row(*(escape(line[name]) for name in shown))
     console.print(table)
+    if left:
+        told = f"Left out for want of room: {', '.join(left)}. A wider terminal shows all, so does --json."
+        console.print(told)
+
+
+def _cells(row: Mapping[str, Any]) -> dict[str, str]:
+    cells = {name: "" if row[name] is None else str(row[name]) for name in COLUMNS}
+    cells["time"] = datetime.fromtimestamp(row["time"], UTC).strftime("%Y-%m-%d %H:%M:%S")
+    if row["state"] != "done":
+        cells["status"] = row["state"]
+    if row["saved_usd"] is not None:
+        cells["saved_usd"] = f"{row['saved_usd']:.5f}"
+    return cells
 
 
 def _verify(options: argparse.Namespace) -> int:

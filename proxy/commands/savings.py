@@ -74,6 +74,7 @@ def _sums(sums: Sums) -> dict[str, Any]:
         "name": sums.name,
         "requests": sums.requests,
         "avoided": sums.avoided,
+        "stopped": sums.stopped,
         "routed": sums.routed,
         "saved_usd": sums.saved_usd,
         "saved_usd_by_way": sums.saved,
@@ -89,10 +90,18 @@ def _draw(console: Console, found: Savings) -> None:
 
     table = Table(title=f"Since {found.since} (UTC)", box=None, pad_edge=False)
     table.add_column(found.by)
-    for name in ("requests", *found.total.avoided, "route", "saved", "spent", "no price"):
+    for name in (
+        "requests",
+        *found.total.avoided,
+        "route",
+        "stopped",
+        "saved",
+        "spent",
+        "no price",
+    ):
         table.add_column(name, justify="right")
     for sums in (*found.groups, found.total):
-        counts = (sums.requests, *sums.avoided.values(), sums.routed)
+        counts = (sums.requests, *sums.avoided.values(), sums.routed, sums.stopped)
         table.add_row(
             escape(sums.name or "(no rule)"),
             *(f"{count:,}" for count in counts),

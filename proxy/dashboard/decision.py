@@ -19,7 +19,22 @@ from proxy.ledgers.rows import Row
 
 MOST_EXPLAINED = 3
 """Texts of a request that are explained at once."""
+
 _NOT_STEPS = ("total", "overhead")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What was wrong with what was said of a decision, to be mended in its place.
+
+    Attributes:
+        id: of the decision.
+        text: as it was typed.
+    """
+
+    id: str
+    message: str
+    text: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +76,22 @@ class Difference:
         return self.then == self.now and not self.gone and not self.new
 
 
-async def decision(visit: Visit) -> Answer:
-    """Answer ``/dashboard/decisions/ID``."""
+async def decision(visit: Visit, fault: Fault | None = None) -> Answer:
+    """Answer ``/dashboard/decisions/ID``.
+
+    Args:
+        fault: of what was said of it just now.
+    """
     row = await _row(visit)
     record = orjson.loads(row["record"])
     about = Recorded.of(row)
     return visit.template(
         "decision.html",
+        200 if fault is None else 400,
         row=row,
         record=record,
         about=about,
+        fault=fault,
         stages=[(name, stage) for name, stage in record["stages"].items()],
         texts=[entry for entry in record["content"] if "address" in entry],
         left_out=sum(entry.get("left_out", 0) for entry in record["content"]),

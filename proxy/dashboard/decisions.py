@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -12,7 +12,8 @@ from proxy.dashboard.fields import Fields
 from proxy.dashboard.kit import HOME, Answer, Visit
 from proxy.dashboard.shown import ACTIONS
 from proxy.errors import InvalidRequest
-from proxy.ledgers.search import SEARCHED, SHADOW, Cursor, search
+from proxy.ledgers.rows import Row
+from proxy.ledgers.search import SEARCHED, SHADOW, Cursor, answered_by, search
 
 DECISIONS = f"{HOME}/decisions"
 PAGE, MOST = 50, 200
@@ -32,6 +33,7 @@ async def decisions(visit: Visit) -> Answer:
     return visit.template(
         "decisions.html",
         rows=found.rows,
+        routed=await routed(visit, found.rows),
         filters=written(visit.query),
         offered=await offered(visit),
         live=before is None,
@@ -46,7 +48,15 @@ async def new(visit: Visit) -> Answer:
     """Answer ``/dashboard/decisions/new``: the rows since a time, to be put before those that are shown."""
     since = visit.query.number("since", 0)
     found = await search(visit.reader, filters(visit.query), limit=MOST, since=since)
-    return visit.template("decision_rows.html", rows=found.rows)
+    aliases = await routed(visit, found.rows)
+    return visit.template("decision_rows.html", rows=found.rows, routed=aliases)
+
+
+async def routed(visit: Visit, rows: Sequence[Row]) -> dict[str, str]:
+    """By decision the alias that answered in place of the one that was asked."""
+    return await answered_by(
+        visit.reader, [row["decision_id"] for row in rows if row["action"] == "route"]
+    )
 
 
 def written(query: Fields) -> dict[str, str]:

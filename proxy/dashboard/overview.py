@@ -3,38 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from proxy.dashboard.kit import Answer, Visit
+from proxy.dashboard.savings import spent_on
 from proxy.ledgers.read import DayTotal
 from proxy.ledgers.rows import day_of
-from proxy.ledgers.savings import taken
+from proxy.ledgers.savings import savings
 from proxy.ledgers.search import search
 
 DAYS = 30
 BLOCKS = 8
 DAY = 86_400.0
-
-
-@dataclass(frozen=True, slots=True)
-class Today:
-    """Totals of a day; ``actions`` are requests by action."""
-
-    actions: Mapping[str, int]
-    saved: float
-    cost: float
-
-    @property
-    def count(self) -> int:
-        """All requests."""
-        return sum(self.actions.values())
-
-    def of(self, action: str) -> int:
-        """Requests with an action."""
-        return self.actions.get(action, 0)
 
 
 async def overview(visit: Visit) -> Answer:
@@ -44,15 +26,12 @@ async def overview(visit: Visit) -> Answer:
     now = time.time()
     daily = await visit.reader.totals(day_of(now - DAYS * DAY))
     blocks = await search(visit.reader, {"action": "block"}, limit=BLOCKS)
-    today = [total for total in daily if total.day == day_of(now)]
     return visit.template(
         "overview.html",
-        today=Today(
-            {t.action: t.count for t in today},
-            sum(t.saved_usd for t in today),
-            sum(t.cost_usd for t in today),
-        ),
-        took=await taken(visit.reader, day_of(now)),
+        # As the savings page has it, so that both say the same.
+        found=await savings(visit.reader, day_of(now)),
+        actions_today={t.action: t.count for t in daily if t.day == day_of(now)},
+        spent_on=spent_on(visit),
         days=by_day(daily),
         blocks=blocks.rows,
     )

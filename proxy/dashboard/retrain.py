@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
+from classifiers.candidates import CORRECT
 from proxy.dashboard.kit import HOME, Answer, Handler, Visit
 from proxy.feedback.give import judge
-from proxy.feedback.trainer import Job
+from proxy.feedback.trainer import Job, missing
 
 RETRAIN = f"{HOME}/retrain"
 NOTICES = {
-    "started": "A candidate is being made.",
+    "started": "Retraining was started.",
     "beside": "The candidate scores what comes in from now on; nothing is decided by it.",
     "stopped": "The trial has ended.",
     "promoted": "The corrected pack is served.",
@@ -28,10 +29,14 @@ async def retrain(visit: Visit) -> Answer:
         loop.served.base(name)  # raises
         candidates = loop.shelf.candidates(name)
         chosen = visit.query.text("pack")
-        picked = [c for c in candidates if c.short == chosen] or candidates[:1]
+        picked = next((c for c in candidates if c.short == chosen), None) or next(
+            iter(candidates), None
+        )
         return {
             "candidates": candidates,
-            "candidate": picked[0] if picked else None,
+            "candidate": picked,
+            "cuts": [] if picked is None else loop.served.cuts(name, picked.short),
+            "missing": missing(),
             "pointer": loop.shelf.pointer(name),
         }
 
@@ -42,6 +47,7 @@ async def retrain(visit: Visit) -> Answer:
         corrections=await loop.table.corrections(name),
         job=_job(visit, name),
         trial=loop.served.trials.get(name),
+        install=CORRECT,
         version=visit.gateway.engine.classifiers[name].version,
         **shown,
     )

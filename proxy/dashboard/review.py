@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
+from classifiers.types import Stage
+from proxy.dashboard.decision import Fault, decision
 from proxy.dashboard.kit import HOME, Answer, Visit
 from proxy.errors import InvalidRequest, NotFound
 from proxy.feedback.give import give, judge
-from proxy.feedback.recorded import FIX, Recorded
+from proxy.feedback.recorded import FIX, NONE, Recorded
 from proxy.feedback.request import MOST_TEXT, Given
 from proxy.feedback.review import queue
 
@@ -14,18 +19,41 @@ NOTICES = {
     "labelled": "Noted. As a correction it counts with the next retraining.",
     "confirmed": "Noted: the decision was correct.",
     "rejected": "The report was rejected.",
+    "counted": "Noted: it counts as called wrong, and nothing is trained with it.",
 }
 _SEPARATOR = "/"
 
 
 async def review(visit: Visit) -> Answer:
     """Answer ``/dashboard/review``."""
-    items = await queue(visit.gateway)
-    return visit.template("review.html", items=items, config=visit.gateway.config, fix=FIX)
+    return await _page(visit)
 
 
 async def label(visit: Visit) -> Answer:
-    """Take what was said of a decision."""
+    """Take what was said of a decision; what is wrong with it is told where it was said."""
+    try:
+        return await _taken(visit)
+    except NotFound:
+        raise
+    except InvalidRequest as error:
+        id = visit.form.text("decision_id")
+        fault = Fault(id, error.message, visit.form.get("text", ""))
+        if visit.form.text("back") != "decision":
+            return await _page(visit, fault)
+        here = replace(visit, params={"id": id})
+        return await decision(here, fault)
+
+
+async def _page(visit: Visit, fault: Fault | None = None) -> Answer:
+    shown: dict[str, Any] = {"items": await queue(visit.gateway), "fault": fault}
+    shown["elsewhere"] = fault is not None and all(
+        i.decision_id != fault.id for i in shown["items"]
+    )
+    status = 200 if fault is None else 400
+    return visit.template("review.html", status, config=visit.gateway.config, fix=FIX, **shown)
+
+
+async def _taken(visit: Visit) -> Answer:
     form, gateway = visit.form, visit.gateway
     id, report = form.text("decision_id"), form.whole("report", 0)
     back = f"{HOME}/decisions/{id}" if form.text("back") == "decision" else REVIEW
@@ -35,15 +63,32 @@ async def label(visit: Visit) -> Answer:
             return visit.redirect(back, "rejected")
         await give(gateway, Given(id, "correct"), visit.actor, trusted=True)
         return visit.redirect(back, "confirmed")
-    classifier, labels = _labels(visit)
-    text = form.get("text", "").replace("\r\n", "\n")[: MOST_TEXT + 1]
-    given = Given(id, "wrong", classifier, labels, text if text.strip() else None)
+    untrained = form.text("use") == "nothing"
+    given = Given(id, "wrong", train=False) if untrained else _correction(visit, id)
     if report:
         await judge(gateway, report, visit.actor, given, form.text("seen"))
     else:
         await _check_text(visit, given)
         await give(gateway, given, visit.actor, trusted=True)
-    return visit.redirect(back, "labelled")
+    return visit.redirect(back, "labelled" if given.train else "counted")
+
+
+def _correction(visit: Visit, id: str) -> Given:
+    form = visit.form
+    classifier, labels = _labels(visit)
+    text = form.get("text", "").replace("\r\n", "\n")[: MOST_TEXT + 1]
+    stages: dict[str, Stage] = {"input": "input", "output": "output"}
+    return Given(
+        id, "wrong", classifier, labels, text if text.strip() else None,
+        stage=stages.get(form.text("stage")), chosen=_chosen(form.text("chosen_text")),
+    )  # fmt: skip
+
+
+def _chosen(given: str) -> int | None:
+    """Which text of the request it is about; see :class:`Recorded`."""
+    if not given:
+        return None
+    return int(given) if given.isascii() and given.isdigit() and len(given) < 9 else NONE
 
 
 async def _check_text(visit: Visit, given: Given) -> None:
@@ -51,8 +96,8 @@ async def _check_text(visit: Visit, given: Given) -> None:
     row = await visit.reader.one(given.decision_id)
     if row is None:
         raise NotFound("The ledger has no such decision.")
-    recorded = Recorded.of(row)
-    if given.text is None and recorded.text is None:
+    recorded = Recorded.of(row, given.stage, given.chosen)
+    if given.train and given.text is None and recorded.text is None:
         raise InvalidRequest(f"The text is needed. {recorded.fix}", "text")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from proxy.dashboard.kit import HOME, Answer, Visit
 from proxy.ledgers.rows import day_of
 from proxy.ledgers.savings import HOW, WAYS, Savings, grouped, savings
+from proxy.upstream import ECHO
 
 SAVINGS = f"{HOME}/savings"
 SPANS = (7, 30, 90, 365)
@@ -26,11 +27,20 @@ async def page(visit: Visit) -> Answer:
         days=days,
         spans=SPANS,
         found=by_day,
+        spent_on=spent_on(visit),
         chart=chart(by_day),
         policies=await grouped(visit.reader, since, "policy"),
         models=await grouped(visit.reader, since, "model"),
         how=HOW,
     )
+
+
+def spent_on(visit: Visit) -> str:
+    """What the dollars that were spent went to."""
+    echoes = {entry.litellm_params.model == ECHO for entry in visit.gateway.config.model_list}
+    if True not in echoes:
+        return "on models"
+    return "on models, of which doorman/echo is free" if len(echoes) > 1 else "doorman/echo is free"
 
 
 def chart(found: Savings) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from datetime import UTC, datetime
 from math import floor, log10
@@ -11,6 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from proxy import key_listing
+from proxy.dashboard.markdown import markdown
 
 ACTIONS = {
     "forward": "passed on",
@@ -107,6 +109,11 @@ def badge(action: str, title: str = "") -> Markup:
     return Markup('<span class="badge badge-{}" title="{}">{}</span>').format(kind, told, action)
 
 
+def breaks(name: str) -> Markup:
+    """A name or an address that may go on in the next line after its dots, slashes and underscores."""
+    return Markup("<wbr>").join(re.split(r"(?<=[./_])", name))
+
+
 def pretty(value: Any) -> str:
     """JSON to read."""
     return json.dumps(value, ensure_ascii=False, indent=2)
@@ -115,7 +122,9 @@ def pretty(value: Any) -> str:
 FILTERS = {
     "ago": ago,
     "badge": badge,
+    "breaks": breaks,
     "count": count,
+    "markdown": markdown,
     "moment": moment,
     "ms": ms,
     "percent": percent,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from classifiers.heads import HeadClassifier
 from classifiers.types import Classifier
 from proxy.errors import InvalidRequest, NotFound, Unavailable
-from proxy.feedback.recorded import FIX, Recorded
+from proxy.feedback.recorded import UNCHECKED, Recorded
 from proxy.feedback.request import Given
 from proxy.ledgers.database import Refused
 from proxy.ledgers.feedback import Feedback, Said, State
@@ -42,15 +42,18 @@ async def give(
         raise NotFound(
             "No such decision of this key is recorded.", "decision_id", "decision_not_found"
         )
-    recorded = Recorded.of(row)
+    recorded = Recorded.of(row, given.stage, given.chosen)
     said = _said(gateway, given, recorded, reporter, trusted)
     state: State = "noted" if given.verdict == "correct" else "reported"
     if given.verdict == "correct":
         said = replace(said, text=None)  # nothing is learnt from it
     if trusted and given.verdict == "wrong":
-        said = replace(said, text=said.text or recorded.text)
-        if said.labels is not None and said.text is not None:
-            state = "accepted"
+        if not given.train or (said.labels is None and _untrained(gateway, recorded)):
+            state, said = "accepted", replace(said, labels=None, text=None)
+        else:
+            said = replace(said, text=said.text or recorded.text)
+            if said.labels is not None and said.text is not None:
+                state = "accepted"
     try:
         found, first = await loop.table.give(said, state, time.time())
     except Refused:  # two at once, of which the other was first
@@ -74,7 +77,7 @@ async def judge(
 
     Args:
         judge: an admin.
-        given: what is right: classifier, labels, text; None rejects.
+        given: what is right: classifier, labels, text; or that there is nothing to train. None rejects.
         seen: the time of the report that the judge has looked at; empty accepts it as it stands.
 
     Raises:
@@ -92,33 +95,47 @@ async def judge(
         if seen and seen != str(known.time):
             # Or one text could be shown to the judge, and another one be learnt.
             raise InvalidRequest("The report was changed meanwhile; load the page and look again.")
-        row = await loop.reader.one(known.decision_id)
-        if row is None:
-            raise NotFound("The decision is not in the ledger any more; reject the report.")
-        recorded = Recorded.of(row)
-        merged = replace(
-            given, classifier=given.classifier or known.classifier, text=given.text or known.text
+        changes = (
+            await _changes(gateway, known, judge, given)
+            if given.train
+            else {"labels": None, "text": None}
         )
-        if merged.labels is None:
-            merged = replace(merged, labels=known.labels)
-        said = _said(gateway, merged, recorded, judge, True)
-        text = said.text or recorded.text
-        if said.labels is None:
-            raise InvalidRequest("Which label is right? Choose one, or none of them.", "label")
-        if text is None:
-            raise InvalidRequest(f"The text is needed. {recorded.fix}", "text")
-        found = await loop.table.judge(
-            id, "accepted", judge, now, classifier=said.classifier, labels=said.labels, text=text
-        )
+        found = await loop.table.judge(id, "accepted", judge, now, **changes)
     if found is None:
         raise NotFound("There is no such feedback.")
     return found
 
 
+async def _changes(gateway: Gateway, known: Feedback, judge: str, given: Given) -> dict[str, Any]:
+    """What makes a correction of a report; see :func:`judge`."""
+    row = await gateway.feedback.reader.one(known.decision_id)
+    if row is None:
+        raise NotFound("The decision is not in the ledger any more; reject the report.")
+    recorded = Recorded.of(row)
+    merged = replace(
+        given, classifier=given.classifier or known.classifier, text=given.text or known.text
+    )
+    if merged.labels is None:
+        merged = replace(merged, labels=known.labels)
+    said = _said(gateway, merged, recorded, judge, True)
+    text = said.text or recorded.text
+    if said.labels is None:
+        raise InvalidRequest("Which label is right? Choose one, or none of them.", "label")
+    if text is None:
+        raise InvalidRequest(f"The text is needed. {recorded.fix}", "text")
+    return {"classifier": said.classifier, "labels": said.labels, "text": text}
+
+
+def _untrained(gateway: Gateway, recorded: Recorded) -> bool:
+    """Whether what decided learns nothing from corrections: a FAQ, patterns, finds with a place."""
+    known = gateway.engine.classifiers.get(recorded.classifier)
+    return bool(recorded.cause) and (known is None or not trained(known))
+
+
 def _said(gateway: Gateway, given: Given, recorded: Recorded, reporter: str, trusted: bool) -> Said:
     text = given.text
     if text is not None and not recorded.holds(text, gateway.accounts.hash_of):
-        if recorded.told != "nothing":
+        if recorded.told not in UNCHECKED:
             raise InvalidRequest(
                 "`text` is no text of that request, or was recorded with another key "
                 "(record.hash_key; without one it changes with every start).",
@@ -126,7 +143,12 @@ def _said(gateway: Gateway, given: Given, recorded: Recorded, reporter: str, tru
                 "text_mismatch",
             )
         if not trusted:
-            raise InvalidRequest(f"`text` cannot be checked. {FIX['nothing']}", "text")
+            raise InvalidRequest(
+                "`text` cannot be compared with the record, which does not hold it: replies are never "
+                "recorded, texts of requests with record.content: hash, redacted or full. Leave it out, or "
+                "let an admin's key give it.",
+                "text",
+            )
     classifier = given.classifier or recorded.classifier
     if given.labels is not None:
         classifier = _classifier(gateway.engine.classifiers, classifier, given.labels)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from classifiers.types import Stage
 from proxy.errors import InvalidRequest
 from proxy.ledgers.feedback import Verdict
 
@@ -20,7 +21,15 @@ _ID = re.compile(r"dec_[0-9a-f]{24}")
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A well-formed request. ``labels`` is None where none was sent, empty for ``null``: none of them."""
+    """A well-formed request.
+
+    Attributes:
+        labels: None where none was sent, empty for ``null``: none of them.
+        stage, chosen: where the text stood, see :class:`proxy.feedback.recorded.Recorded`; of the review
+            page alone.
+        train: False for what shall count as called wrong, with nothing to learn from it; of the
+            dashboard alone.
+    """
 
     decision_id: str
     verdict: Verdict
@@ -28,6 +37,9 @@ class Given:
     labels: tuple[str, ...] | None = None
     text: str | None = field(default=None, repr=False)
     comment: str | None = field(default=None, repr=False)
+    stage: Stage | None = None
+    chosen: int | None = None
+    train: bool = True
 
 
 def read(body: Mapping[str, Any]) -> Given:

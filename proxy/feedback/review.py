@@ -1,17 +1,21 @@
-"""Which decisions a person should look at: reported by users, uncertain, and a steady share of all."""
+"""Which decisions a person should look at: reported by users, uncertain, and a steady share of all.
+
+Of decisions on one text there is one card: the record holds a keyed hash of it, or the text.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import orjson
 
-from policies.schema import BoundPolicy
+from classifiers.types import Stage
 from proxy.feedback.give import trained
+from proxy.feedback.near import Cuts, Near, nearest, thresholds
 from proxy.feedback.recorded import Recorded, Told
 from proxy.ledgers.feedback import Feedback
 from proxy.ledgers.rows import Row
@@ -21,33 +25,16 @@ if TYPE_CHECKING:
 
 Why = Literal["reported", "uncertain", "sampled"]
 MOST = 30
-"""Decisions that are shown at once."""
+"""Cards that are shown at once."""
 _REPORTS_READ, _OF_ONE = 300, 5
 """Open reports that are looked through, and those of one reporter that are shown at once."""
-_LOOKED_UP = 200
-"""Decisions of which it is asked whether somebody has looked at them already."""
-Cuts = Mapping[str, Mapping[str, tuple[float, ...]]]
-"""Classifier@version -> label -> thresholds of the rules in force."""
-
-
-@dataclass(frozen=True, slots=True)
-class Near:
-    """The score that came nearest to a threshold of a rule."""
-
-    classifier: str
-    label: str
-    score: float
-    threshold: float
-
-    @property
-    def margin(self) -> float:
-        """How near, in probability."""
-        return abs(self.score - self.threshold)
+_AT_ONCE = 1000
+"""Decisions of which it is asked at once whether somebody has looked at them already."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A decision to look at.
+    """A decision to look at, and those that are like it.
 
     Attributes:
         why: it is here.
@@ -56,6 +43,9 @@ class Item:
         text: as far as the record holds it, or as it was reported.
         told: what the record holds of the text.
         classifier: whose label is asked for first; empty if that is open.
+        stage, chosen: where the text stood, see :class:`Recorded`.
+        digest: of the text, see :class:`Recorded`.
+        alike: ids of all decisions of this action on the same text, this one's among them.
         report: of a user.
     """
 
@@ -69,7 +59,18 @@ class Item:
     text: str | None = field(repr=False)
     told: Told
     classifier: str
+    stage: Stage | None = None
+    chosen: int | None = None
+    digest: str | None = None
+    alike: tuple[str, ...] = ()
     report: Feedback | None = None
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The same for what one judgement settles."""
+        if self.digest is None:
+            return (self.decision_id,)
+        return (self.digest, self.classifier, self.action)
 
 
 async def queue(gateway: Gateway, most: int = MOST) -> list[Item]:
@@ -85,50 +86,26 @@ async def queue(gateway: Gateway, most: int = MOST) -> list[Item]:
             reports.append(_reported(report, await loop.reader.one(report.decision_id)))
     rows = await loop.reader.page(limit=config.look_back)
     cuts = thresholds(gateway.policies.current, _teachable(gateway))
-    found = await asyncio.to_thread(lambda: list(_chosen(rows, cuts, config.near, config.sample)))
-    found = found[:_LOOKED_UP]
-    # That a client is content with what became of its own request is no look of a person at it: who
-    # attacks would be.
-    keys = {row["decision_id"]: row["key"] for row in rows}
-    said = await loop.table.of([item.decision_id for item in found])
-    seen = {
-        one.decision_id
-        for one in said
-        if one.state != "noted"
-        or one.reporter != keys[one.decision_id]
-        or _is_admin(gateway, one.reporter)
-    }
-    others = [item for item in found if item.decision_id not in seen]
+    found = await asyncio.to_thread(
+        lambda: _together(_chosen(rows, cuts, config.near, config.sample))
+    )
+    seen = await _looked_at(gateway, rows, [id for item in found for id in item.alike])
+    others = [item for item in found if seen.isdisjoint(item.alike)]
     half = max(most // 2, most - len(others))
-    return [*reports[:half], *others][:most]
+    return _with_alike(reports[:half], others)[:most]
 
 
-def thresholds(policies: Sequence[BoundPolicy], names: Sequence[str]) -> Cuts:
-    """Where the rules in force cut, of these classifiers."""
-    cuts: dict[str, dict[str, set[float]]] = {}
-    for policy in policies:
-        for bound in policy.rules:
-            for leaf, _ in bound.condition.leaves():
-                if leaf.classifier in names:
-                    for label, threshold in leaf.thresholds:
-                        cuts.setdefault(leaf.id, {}).setdefault(label, set()).add(threshold)
-    return {id: {n: tuple(sorted(c)) for n, c in own.items()} for id, own in cuts.items()}
-
-
-def nearest(record: Mapping[str, Any], cuts: Cuts) -> Near | None:
-    """The score of a record that came nearest to a threshold; None where no rule in force looked."""
-    best: Near | None = None
-    for stage in record["stages"].values():
-        for seen in stage.get("seen", ()):
-            for id, scores in seen["scores"].items():
-                for label, points in cuts.get(id, {}).items():
-                    # Scores under 0.01 are not recorded, and 0 is near enough to them.
-                    score = 0.0 if scores is None else scores.get(label, 0.0)
-                    for point in points if scores is not None else ():
-                        one = Near(id.partition("@")[0], label, score, point)
-                        if best is None or one.margin < best.margin:
-                            best = one
-    return best
+async def _looked_at(gateway: Gateway, rows: Sequence[Row], ids: Sequence[str]) -> set[str]:
+    """The decisions that a person has judged. That a client is content with what became of its own
+    request is no look of a person at it: who attacks would be. Neither is a report that waits."""
+    keys = {row["decision_id"]: row["key"] for row in rows}
+    seen: set[str] = set()
+    for at in range(0, len(ids), _AT_ONCE):
+        for one in await gateway.feedback.table.of(ids[at : at + _AT_ONCE]):
+            by_other = one.reporter != keys[one.decision_id] or _is_admin(gateway, one.reporter)
+            if one.state != "reported" and (one.state != "noted" or by_other):
+                seen.add(one.decision_id)
+    return seen
 
 
 def sampled(decision_id: str, share: float) -> bool:
@@ -144,23 +121,71 @@ def _chosen(rows: Sequence[Row], cuts: Cuts, near: float, share: float) -> Itera
             continue
         record = orjson.loads(row["record"])
         found = nearest(record, cuts)
-        if found is not None and found.margin <= near:
-            uncertain.append((found.margin, _item("uncertain", row, found)))
+        if found is not None and found.known and found.margin <= near:
+            uncertain.append((found.margin, _uncertain(row, found)))
         elif sampled(row["decision_id"], share):
             others.append(_item("sampled", row, found))
     yield from (item for _, item in sorted(uncertain, key=lambda pair: pair[0]))
     yield from others
 
 
+def _together(items: Iterable[Item]) -> list[Item]:
+    """One card for decisions on one text, in the place of the first, about the newest."""
+    found: dict[tuple[str, ...], Item] = {}
+    for item in items:
+        known = found.get(item.key, item)
+        newest = item if item.time > known.time and item.why == known.why else known
+        found[item.key] = replace(newest, alike=tuple(dict.fromkeys((*known.alike, *item.alike))))
+    return list(found.values())
+
+
+def _with_alike(reports: Sequence[Item], others: Sequence[Item]) -> list[Item]:
+    """The cards of reports take in what was decided alike on their texts, and, where neither the report nor
+    a rule says whose label it is, the classifier that was unsure."""
+    left = list(others)
+    cards: list[Item] = []
+    for item in reports:
+        for like in [other for other in left if _are_alike(item, other)]:
+            left.remove(like)
+            alike = tuple(dict.fromkeys((*item.alike, *like.alike)))
+            item = replace(item, classifier=item.classifier or like.classifier, alike=alike)
+        cards.append(item)
+    shown = {item.decision_id for item in reports}
+    return [*cards, *(item for item in left if shown.isdisjoint(item.alike))]
+
+
+def _are_alike(one: Item, other: Item) -> bool:
+    mine = (one.digest, one.action)
+    return one.digest is not None and mine == (other.digest, other.action)
+
+
+def _uncertain(row: Row, near: Near) -> Item:
+    """About the score that was uncertain, whoever decided."""
+    recorded = Recorded.of(row, near.stage).of_score(near)
+    return replace(
+        _item("uncertain", row, near),
+        text=recorded.text,
+        told=recorded.told,
+        classifier=near.classifier,
+        stage=recorded.stage,
+        chosen=recorded.chosen,
+        digest=recorded.digest,
+    )
+
+
 def _item(why: Why, row: Row, near: Near | None, report: Feedback | None = None) -> Item:
     recorded = Recorded.of(row)
-    classifier = recorded.classifier or ("" if near is None else near.classifier)
-    if recorded.cause and why != "uncertain":
+    classifier = recorded.classifier
+    if near is not None and not classifier and near.stage == recorded.stage:
+        classifier = near.classifier
+    if recorded.cause:
         cause = recorded.cause
-        near = Near(recorded.classifier, cause["label"], cause["score"], cause["threshold"])
+        decided = Near(recorded.classifier, cause["label"], cause["score"], cause["threshold"])
+        near = near if why == "uncertain" else decided
     return Item(
         why, row["decision_id"], row["time"], row["action"], recorded.policy, recorded.rule, near,
-        recorded.text, recorded.told, classifier, report,
+        recorded.text, recorded.told, classifier, digest=recorded.digest,
+        alike=(row["decision_id"],), report=report,
     )  # fmt: skip
 
 
@@ -168,7 +193,7 @@ def _reported(report: Feedback, row: Row | None) -> Item:
     if row is None:
         return Item(
             "reported", report.decision_id, report.time, "", report.policy, report.rule, None,
-            report.text, "nothing", report.classifier, report,
+            report.text, "nothing", report.classifier, alike=(report.decision_id,), report=report,
         )  # fmt: skip
     item = _item("reported", row, None, report)
     classifier = report.classifier or item.classifier

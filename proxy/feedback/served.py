@@ -17,6 +17,7 @@ from policies.faults import PolicyError
 from policies.schema import BoundPolicy
 from proxy.errors import NotFound, NotPromoted
 from proxy.feedback.cases import outcomes
+from proxy.feedback.cuts import Cut, cuts
 from proxy.feedback.trial import Trial
 from proxy.ledgers.feedback import Feedback
 from proxy.loading import configured_packs
@@ -41,6 +42,7 @@ class Served:
         self.trials: dict[str, Trial] = {}
         self._live: dict[str, str | None] = {}
         self._refused: dict[str, str | None] = {}
+        self._cuts: tuple[tuple[object, ...], Sequence[BoundPolicy], list[Cut]] | None = None
 
     def bases(self) -> dict[str, Path]:
         """The configured packs that can be corrected: name -> folder."""
@@ -111,6 +113,24 @@ class Served:
             raise NotPromoted(str(error)) from None
         finally:
             roster.admit()
+
+    def cuts(self, name: str, live: str) -> list[Cut]:
+        """What a candidate does to the thresholds of the policies in force; nothing where it cannot be
+        loaded."""
+        gateway = self._gateway
+        current = gateway.policies.current
+        key = (name, live, *map(id, current))
+        if self._cuts is not None and self._cuts[0] == key:
+            return self._cuts[2]
+        try:
+            folder, known = self._shelf.place(name, live), gateway.engine.classifiers
+            made = restack.beside(known, name, folder).pack
+        except PackError:
+            return []
+        found = cuts(current, {**known, name: made}, name, gateway.policies.open_faq)
+        # Held with the policies, so that none of them can be another one of the same id.
+        self._cuts = (key, current, found)
+        return found
 
     def exchange(self, current: Mapping[str, Classifier]) -> None:
         """Put classifiers in force, with the candidates beside them."""

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from classifiers.candidates import Candidate
@@ -20,6 +21,8 @@ log = logging.getLogger("doorman.feedback")
 MODULE = "classifiers.training.candidate"
 _LONGEST = 1 << 20
 """Bytes of one line that the process may say."""
+NEEDS = {"sklearn": "scikit-learn", "scipy": "scipy", "threadpoolctl": "threadpoolctl"}
+"""The packages of the extra ``correct``, as they are imported and as they are installed."""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -59,6 +62,11 @@ class Job:
     def seconds(self) -> float:
         """How long it has taken so far."""
         return (self.ended or time.time()) - self.begun
+
+
+def missing() -> list[str]:
+    """The packages that it needs and that are not installed. Nothing is imported."""
+    return [package for module, package in NEEDS.items() if find_spec(module) is None]
 
 
 async def run(order: Mapping[str, Any], say: Callable[[str], None], seconds: float) -> Candidate:

@@ -178,10 +178,12 @@ class FeedbackTable(Connections):
         return sorted(latest.values(), key=lambda one: one.id)
 
     async def counts(self) -> dict[tuple[str, str], int]:
-        """How many there are: classifier and state -> number."""
+        """How many there are: classifier and state -> number, without what is accepted and trains nothing."""
         by = (feedback.c.classifier, feedback.c.state)
+        counted = (feedback.c.state != "accepted") | feedback.c.labels.is_not(None)
         async with self.reading() as connection:
-            found = await connection.execute(select(*by, func.count()).group_by(*by))
+            query = select(*by, func.count()).where(counted).group_by(*by)
+            found = await connection.execute(query)
             return {(classifier, state): int(count) for classifier, state, count in found}
 
     @staticmethod

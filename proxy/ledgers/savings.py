@@ -26,18 +26,22 @@ HOW: Mapping[str, str] = {
     "requests": "All that have ended, refusals and errors included.",
     "avoided": "Requests that a block, an answer or the cache has ended without a call of the model. "
     "Replies that were stopped after the model had written them are not among them.",
+    "stopped": "Those replies: the model had written them, and a rule withheld or replaced them. They were "
+    "paid for.",
     "block, answer": "Tokens of the prompt, estimated as a quarter of its characters, and a reply of "
     "record.estimated_completion_tokens tokens (or the request's own limit, if that is less), at the "
     "prices of the model that was asked for.",
-    "cache": "What the call that wrote the stored reply has cost.",
+    "cache": "What the call that wrote the stored reply cost, by the price map.",
     "route": "Tokens that were used, at the price of the model that was asked for, less that of the one "
     "that answered; below zero where that one is dearer.",
     "cost": "Tokens that the upstream counted (estimated from characters where it did not), by litellm's "
-    "price map.",
+    "price map. The built-in doorman/echo costs nothing; what is saved before it is reckoned at the price "
+    "of the model that it stands for (model_info.base_model), to show what that would be.",
     "unpriced": "Requests that saved something whose price is not known; they add nothing to the dollars. "
     "Name a model of the price map in model_info.base_model.",
     "uncosted": "Calls whose price is not known; they add nothing to the cost.",
-    "mistakes": "Decisions that people have called wrong and that count as corrections. What a wrong "
+    "mistakes": "Decisions that people have called wrong, confirmed by an admin, whether or not there was "
+    "something to train. Of decisions on one text that were judged together, one is counted. What a wrong "
     "block, answer or route had saved is taken off; what a request has cost that should not have been "
     "forwarded stands beside it.",
     "latency": "Time in the gateway without waiting for the model and the client. Percentiles are read "
@@ -55,6 +59,7 @@ class Sums:
     Attributes:
         name: which one; empty where no rule decided.
         avoided: calls that were not made, by way.
+        stopped: replies that the model had written, and a rule withheld or replaced.
         routed: requests that another model answered.
         saved: dollars by way, see WAYS.
         unpriced, uncosted: see HOW.
@@ -63,6 +68,7 @@ class Sums:
     name: str
     requests: int = 0
     avoided: dict[str, int] = field(default_factory=lambda: dict.fromkeys(AVOIDING, 0))
+    stopped: int = 0
     routed: int = 0
     saved: dict[str, float] = field(default_factory=lambda: dict.fromkeys(WAYS, 0.0))
     cost_usd: float = 0.0
@@ -85,6 +91,7 @@ class Sums:
         self.requests += row["count"]
         if action in self.avoided:
             self.avoided[action] += row["avoided"]
+            self.stopped += row["count"] - row["avoided"]
         self.routed += row["count"] if action == "route" else 0
         # What a routed request saved stands with it, whatever was decided of its reply.
         self.saved[action if action in self.saved else "route"] += row["saved_usd"]
@@ -98,7 +105,7 @@ class Sums:
             self.avoided[way] += count
         for way, dollars in other.saved.items():
             self.saved[way] += dollars
-        for name in ("requests", "routed", "cost_usd", "unpriced", "uncosted"):
+        for name in ("requests", "stopped", "routed", "cost_usd", "unpriced", "uncosted"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 

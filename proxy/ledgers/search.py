@@ -6,10 +6,12 @@ rows leads, and what those hold is looked through; who wants more goes on from t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from sqlalchemy import Boolean, ColumnElement, Select, func, literal, literal_column, null, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -70,6 +72,35 @@ async def search(
     if len(rows) == limit:
         return Found(rows, (rows[-1]["time"], rows[-1]["decision_id"]))
     return Found(rows, None if floor is None or since is not None else (floor, ""))
+
+
+async def answered_by(reader: Reader, ids: Sequence[str]) -> dict[str, str]:
+    """The aliases of the models that answered, by decision, or were to; none where the record says none.
+
+    Args:
+        ids: of a page of decisions, at most: their records are read.
+
+    Raises:
+        Away: the ledger cannot be read.
+    """
+    query = select(decisions.c.decision_id, decisions.c.record).where(
+        decisions.c.decision_id.in_(ids)
+    )
+    async with reader.connection() as connection:
+        rows = list(await connection.execute(query)) if ids else []
+
+    def read() -> dict[str, str]:
+        return {id: alias for id, record in rows if (alias := _alias(orjson.loads(record)))}
+
+    return await asyncio.to_thread(read)
+
+
+def _alias(record: Mapping[str, Any]) -> str:
+    """Who answered: the last that was tried, else where a rule sent it."""
+    if attempts := record.get("attempts"):
+        return str(attempts[-1]["alias"])
+    stages: Mapping[str, Any] = record.get("stages") or {}
+    return next((str(s["route"]) for s in stages.values() if s.get("route")), "")
 
 
 async def _lead(

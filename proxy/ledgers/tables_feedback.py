@@ -14,8 +14,8 @@ feedback = Table(
     Column("reporter", Text, nullable=False),  # name of the key; empty where there are no keys
     Column("time", Double, nullable=False),  # unix seconds, of what was said last
     Column("verdict", String(8), nullable=False),  # correct, wrong
-    # reported: waits for a person; accepted: a correction that counts; noted: asks for nothing;
-    # rejected: a person said no
+    # reported: waits for a person; accepted: a correction that counts, or, without labels, a decision that
+    # was wrong with nothing to train; noted: asks for nothing; rejected: a person said no
     Column("state", String(16), nullable=False),
     Column("stage", String(8), nullable=False),  # input, output: where the text stood
     # Of the decision; empty where no rule decided.

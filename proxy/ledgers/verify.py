@@ -52,7 +52,8 @@ async def _checks(place: Place, connection: AsyncConnection) -> AsyncIterator[Ch
     if place.file is not None:
         said = list((await connection.execute(text("PRAGMA integrity_check"))).scalars())
         fault = "" if said == ["ok"] else f"{len(said)} faults in the file; restore a copy"
-        yield Check("the file is whole", str(said[0]), fault)
+        told = str(said[0]) if fault else "SQLite finds no fault"
+        yield Check("the file is whole", told, fault)
     yield await _rows(connection)
     yield await _totals(connection)
     opened = select(func.count()).where(decisions.c.state == "open")

@@ -30,6 +30,7 @@
         scales: { x: { time: Boolean(data.time), range: () => pad(data) }, y: { range: (u, low, high) => [Math.min(0, low), high > 0 ? high * 1.05 : 1] } },
         axes: [days(data) ? { ...axis, ...DAYS } : axis, { ...axis, size: 72, values: (u, values) => values.map(told) }],
         legend: { live: true },
+        hooks: { ready: [newest], setCursor: [newest] },
         cursor: { drag: { x: false, y: false } },
         series: [
           data.time ? { value: "{YYYY}-{MM}-{DD}" } : { label: data.x_label ?? "" },
@@ -43,6 +44,11 @@
         ],
       },
     };
+  }
+
+  // While nothing is pointed at, the legend tells of the newest values.
+  function newest(chart) {
+    if (!(chart.cursor.left >= 0) && chart.data[0].length) chart.setLegend({ idx: chart.data[0].length - 1 });
   }
 
   function days(data) {
