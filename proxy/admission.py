@@ -26,6 +26,9 @@ T = TypeVar("T")
 RECORDS = 60
 """Refused requests of one key that are recorded per minute; all of them are counted in the metrics."""
 
+RETRY_AFTER = 1
+"""Seconds after which a client may ask again while the counters are away."""
+
 _WHAT: Mapping[Reason, str] = {
     "requests": "requests per minute",
     "tokens": "tokens per minute",
@@ -148,6 +151,19 @@ class Admission:
         window.add(1, now)
         return True
 
+    async def look(self) -> None:
+        """Say in the log, once, that the counters are away: at the start, before a key with limits comes."""
+        try:
+            await self._counters.check()
+        except CountersAway:
+            self._away = True
+            log.warning(
+                "Redis, which counts the limits of keys, does not answer (redis.url); until it does, keys "
+                "with limits %s (limits.on_error is %s)",
+                "get 503" if self._on_error == "block" else "are let in without them",
+                self._on_error,
+            )
+
     async def close(self) -> None:
         """Finish what is being counted, and let go of the counters."""
         await asyncio.gather(*self._settling, return_exceptions=True)
@@ -169,7 +185,9 @@ class Admission:
             if self._on_error == "allow":
                 return None
             raise Unavailable(
-                "The limits of this key cannot be checked now; retry.", "limits_unavailable"
+                "The limits of this key cannot be checked now; retry.",
+                "limits_unavailable",
+                RETRY_AFTER,
             ) from None
         if self._away:
             log.info("Redis answers again")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from typing import Any
 
 from pydantic import Field, SecretStr, field_validator
 
@@ -38,6 +39,19 @@ class Terms(StrictModel):
     @classmethod
     def _budget(cls, value: str | None) -> str | None:
         return None if value is None else str(Budget.parse(value))
+
+    @field_validator("expires", mode="before")
+    @classmethod
+    def _day(cls, value: Any) -> Any:
+        # A bare number would be read as seconds since 1970.
+        if value is None or isinstance(value, date):
+            return value
+        try:
+            return datetime.fromisoformat(value if isinstance(value, str) else "")
+        except ValueError:
+            raise ValueError(
+                f"{str(value)[:40]!r} is no day; write one such as 2027-01-01, or 2027-01-01T18:00+02:00"
+            ) from None
 
     @field_validator("expires")
     @classmethod

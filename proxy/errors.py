@@ -83,13 +83,20 @@ class WrongMethod(InvalidRequest):
 
 
 class Unavailable(Exception):
-    """The gateway cannot give a verdict now: guards failed or are still loading. Not a block."""
+    """The gateway cannot give a verdict now: guards failed or are still loading. Not a block.
 
-    def __init__(self, message: str, code: str | None = None) -> None:
+    Args:
+        retry_after: seconds, where it is known when it is worth asking again.
+    """
+
+    def __init__(
+        self, message: str, code: str | None = None, retry_after: int | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.param: str | None = None
         self.code = code
+        self.retry_after = retry_after
 
 
 class UpstreamError(Exception):

@@ -213,6 +213,7 @@ class Gateway:
         await self.feedback.start()
         await self.upstreams.warm_up()
         if self.config.watch_policies:
+        await self.admission.look()
             self._tasks.append(asyncio.create_task(self.policies.watch(self._stop)))
         if self.database is not None:
             self._tasks.append(asyncio.create_task(watch(self, self._stop)))

@@ -88,6 +88,10 @@ class Counters(Protocol):
         """Give the place back, correct the tokens, add the money. Once for each admitted request."""
         ...
 
+    async def check(self) -> None:
+        """Whether they can be reached."""
+        ...
+
     async def close(self) -> None:
         """Let go of connections."""
         ...
@@ -230,6 +234,9 @@ class LocalCounters:
         if allowed.tokens is not None:
             more = bill.tokens - bill.reserved
             use.tokens.add(more, now, bill.at if more < 0 else None)
+
+    async def check(self) -> None:
+        """See :class:`Counters`; never away."""
 
     async def close(self) -> None:
         """Nothing to let go of."""

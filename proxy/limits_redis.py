@@ -226,6 +226,13 @@ class RedisCounters:
         ]
         await self._run(self._settle, key, spent, args, now)
 
+    async def check(self) -> None:
+        """See :class:`proxy.limits.Counters`."""
+        try:
+            await self._redis.ping()
+        except self._faults as error:
+            raise CountersAway(type(error).__name__) from None
+
     async def close(self) -> None:
         """Close the connections."""
         await self._redis.aclose()

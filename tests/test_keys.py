@@ -351,7 +351,12 @@ REFUSED: list[tuple[tuple[str, ...], str]] = [
     (("create", "a b"), "the name 'a b' must be"),
     (("create", "a", "--rpm", "0"), "--rpm"),
     (("create", "a", "--budget-usd", "5"), "5/day or 100/month"),
-    (("create", "a", "--expires", "soon"), "--expires"),
+    (
+        ("create", "a", "--expires", "tomorrow"),
+        "--expires: 'tomorrow' is no day; write one such as 2",
+    ),
+    (("create", "a", "--expires", "2027-13-01"), "--expires: '2027-13-01' is no day"),
+    (("create", "a", "--expires", "1234"), "--expires: '1234' is no day"),
     (("create", "a", "--policies", "none"), "no policy 'none'"),
     (("rotate", "a", "--grace", "-1"), "--grace"),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import sys
 from contextlib import closing
@@ -121,6 +122,39 @@ FAULTS: dict[str, tuple[str, str]] = {
         "4 records hold a hash",
     ),
 }
+
+
+def test_what_does_not_fit_is_left_out_whole(
+    filled: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    for columns in (80, 100, 110, 140):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        out = re.sub(r"\x1b\[[0-9;]*m", "", run(capsys, "show", "-c", filled)[1])
+        assert "…" not in out
+        assert all(len(line) <= columns for line in out.splitlines())
+        head, *lines = out.splitlines()
+        for word in ("action", "status", "saved $"):
+            assert word in head
+        assert sum("block" in line and "200" in line for line in lines) == 2
+        left = "Left out for want of room" in out
+        assert left == (columns < 140)
+        assert ("label" in head) != left
+    assert run(capsys, "show", "-c", filled, "--rule", "none")[0] == 0
+
+
+def test_verify_says_what_it_found(
+    filled: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "180")
+    out = run(capsys, "verify", "-c", filled)[1]
+    assert re.sub(r"\x1b\[[0-9;]*m", "", out).splitlines() == [
+        "the file is whole: SQLite finds no fault: ok",
+        "one row per decision, as its record: 4 rows: ok",
+        "totals are the sums of the rows: 3 totals: ok",
+        "requests under way: 0 open: ok",
+    ]
 
 
 @pytest.mark.parametrize("name", FAULTS)

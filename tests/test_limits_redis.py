@@ -175,6 +175,24 @@ def test_one_after_the_other_is_never_too_many(
                 list(reply)
 
 
+@pytest.mark.parametrize(
+    ("on_error", "told"), [("block", "get 503"), ("allow", "are let in without them")]
+)
+def test_a_redis_that_is_not_there_is_told_at_the_start(
+    gateway: StartGateway, caplog: pytest.LogCaptureFixture, on_error: str, told: str
+) -> None:
+    url = f"redis://127.0.0.1:{free_port()}"
+    door = gateway("", shared(url, "rpm: 9", f"limits: {{on_error: {on_error}}}"))
+    (said,) = [r for r in caplog.records if r.name == "doorman.limits"]
+    assert said.levelname == "WARNING"
+    assert told in said.getMessage()
+    if on_error == "block":
+        with pytest.raises(openai.InternalServerError) as caught:
+            ask(door)
+        assert caught.value.code == "limits_unavailable"
+        assert caught.value.response.headers["retry-after"] == "1"
+
+
 def refused(door: Door) -> str | None:
     try:
         ask(door)

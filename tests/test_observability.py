@@ -122,3 +122,16 @@ def test_going_on_without_a_guard_is_counted(gateway: StartGateway) -> None:
         metrics = httpx.get(f"{door.url}/metrics").text
         assert samples(metrics, "doorman_fail_open_total") == counted
         assert samples(metrics, "process_cpu_seconds_total")
+
+
+def test_what_is_told_is_in_the_table(gateway: StartGateway) -> None:
+    door = gateway("")
+    assert httpx.get(f"{door.url}/ready").status_code == 200
+    told = re.findall(r"^([a-z_]+)", httpx.get(f"{door.url}/metrics").text, re.MULTILINE)
+    parts = {
+        f"{name}{end}"
+        for name, metric in METRICS.items()
+        if metric.kind == "histogram"
+        for end in ("_bucket", "_count", "_sum")
+    }
+    assert set(told) <= METRICS.keys() | PROCESS.keys() | parts
