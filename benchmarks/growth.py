@@ -1,4 +1,5 @@
-"""How costs grow: requests a second by workers, latency by the length of the history.
+"""How costs grow: requests a second by workers, latency by the length of the history, by heads and by the
+length of a text, memory by packs.
 
     python -m benchmarks.growth [--rounds N] [--json FILE] [--plot FILE.svg]
 
@@ -17,8 +18,9 @@ from collections import defaultdict
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks import servers
+from benchmarks import growth_classifiers, servers
 from benchmarks.gateway import Generator
+from benchmarks.growth_classifiers import Growth
 from benchmarks.load import Job
 from benchmarks.report import Check, Result, Table, median, number
 from benchmarks.servers import ROOT, Server
@@ -102,19 +104,28 @@ def tables(run: Run) -> tuple[tuple[Table, ...], tuple[Check, ...]]:
     return (history, fleet), (check,)
 
 
-def plot(run: Run, path: Path) -> None:
-    """CPU time by the length of the history, as SVG."""
+def plot(run: Run, growth: Growth, path: Path) -> None:
+    """Four curves, as SVG."""
     import matplotlib
 
     matplotlib.use("svg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(6, 3))
-    axes.plot(HISTORY, [median(run.history[n]) for n in HISTORY], marker="o")
-    axes.set_xlabel("messages before the new one")
-    axes.set_ylabel("CPU ms a request")
-    axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.3)
+    history = {messages: median(run.history[messages]) for messages in HISTORY}
+    figure, axes = pyplot.subplots(1, 4, figsize=(13, 2.6))
+    for axis, found, across, up in zip(
+        axes,
+        (growth.heads, growth.tokens, history, growth.packs),
+        ("heads, 64 tokens", "tokens", "messages before the new one", "shipped head packs"),
+        ("CPU ms a text", "CPU ms a text", "CPU ms a request", "MiB resident"),
+        strict=True,
+    ):
+        axis.plot(list(found), list(found.values()), marker="o", markersize=3)
+        axis.set_xlabel(across)
+        axis.set_ylabel(up)
+        axis.set_ylim(bottom=0)
+        axis.grid(alpha=0.3)
+    figure.tight_layout()
     figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
 
 
@@ -137,17 +148,19 @@ def measure(rounds: int, picture: Path | None = None) -> Result:
             run.round(order, counted=turn >= 0)
             print(f"round {turn + 1} of {rounds}", file=sys.stderr, flush=True)
         run.generator.close()
+    with tempfile.TemporaryDirectory() as packs:
+        growth = growth_classifiers.measure(4 * rounds, Path(packs))
     if picture is not None:
-        plot(run, picture)
+        plot(run, growth, picture)
     found, checks = tables(run)
     notes = (f"{rounds} rounds; load average {os.getloadavg()[0]:.1f}.",)
-    return Result("growth", found, checks, notes)
+    return Result("growth", (*found, *growth.tables()), checks, notes)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--plot", type=Path, help="draw CPU time by history there, as SVG")
+    parser.add_argument("--plot", type=Path, help="draw the curves there, as SVG")
     parser.add_argument("--json", type=Path, help="keep the figures there")
     given = parser.parse_args()
     measure(given.rounds, given.plot).write(given.json)

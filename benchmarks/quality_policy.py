@@ -16,6 +16,7 @@ from classifiers.engine import ClassifierEngine
 from classifiers.pii import PiiClassifier
 from classifiers.types import Classification, Classifier
 from policies import schema
+from policies.attached import Attached
 from policies.decision import Decision
 from policies.engine import attached, evaluate
 from policies.schema import BoundPolicy
@@ -145,7 +146,8 @@ def decide(
             text for own in texts for text in own if any(r.covers(text, "input") for r in rules)
         ]
         # All at once: the encoder's threads are only used on more than one text.
-        results = engine.classify_blocking([text.content for text in wanted], names)
+        joined = Attached([policy]).joined(wanted)
+        results = engine.classify_blocking([text.content for text in wanted], names, joined)
         known = {id(text): result for text, result in zip(wanted, results, strict=True)}
         for own in texts:
             found = [known.get(id(text), UNDECIDED) for text in own]

@@ -34,14 +34,18 @@ class Benchmark:
     Attributes:
         title: of its section.
         data: it needs the public data sets.
+        cache: it keeps the encoder's features.
         litellm: it takes the options about litellm's environment.
+        plot: it draws a picture, of its name, into the folder of the results.
         quick: arguments of a trial.
     """
 
     title: str
     quick: tuple[str, ...]
     data: bool = False
+    cache: bool = False
     litellm: bool = False
+    plot: bool = False
 
 
 TRAINER_TRIAL = "seconds,public,promise,sources,languages"
@@ -49,11 +53,16 @@ TRAINER_TRIAL = "seconds,public,promise,sources,languages"
 
 BENCHMARKS = {
     "classify": Benchmark("Latency of the classifiers", ("--rounds", "3")),
+    "newtexts": Benchmark("New texts by how many come at once", ("--rounds", "1")),
     "gateway": Benchmark("HTTP overhead", ("--rounds", "1", "--seconds", "1"), litellm=True),
     "forward": Benchmark("The gateway's own cost", ("--rounds", "1"), litellm=True),
-    "growth": Benchmark("How costs grow", ("--rounds", "1")),
-    "quality": Benchmark("Quality", ("--limit", "20"), data=True),
-    "trainer": Benchmark("The trainer", ("--quick", "--only", TRAINER_TRIAL), data=True),
+    "growth": Benchmark("How costs grow", ("--rounds", "1"), plot=True),
+    "across": Benchmark("What users say across messages", ("--rows", "2"), data=True),
+    "firstlook": Benchmark("Less work for new texts", ("--rows", "10"), data=True),
+    "quality": Benchmark("Quality", ("--limit", "20"), data=True, cache=True),
+    "trainer": Benchmark(
+        "The trainer", ("--quick", "--only", TRAINER_TRIAL), data=True, cache=True
+    ),
 }
 
 
@@ -63,19 +72,21 @@ def command(name: str, given: argparse.Namespace) -> list[str]:
     words = ["-m", f"benchmarks.{name}"]
     if benchmark.data:
         words += ["--data", str(given.data.resolve())]
-        if given.cache is not None:
+        if benchmark.cache and given.cache is not None:
             words += ["--cache", str(given.cache.resolve())]
     if benchmark.litellm:
         if given.no_litellm:
             words += ["--no-litellm"] if name == "gateway" else []
         elif given.litellm_venv is not None:
             words += ["--litellm-venv", str(given.litellm_venv.resolve())]
+    if benchmark.plot:
+        words += ["--plot", str(given.output.with_name(f"{name}.svg").resolve())]
     return [*words, *(benchmark.quick if given.quick else ())]
 
 
 def shown(words: Sequence[str]) -> str:
     """A command as others would type it: folders by what they hold, not by where they lie."""
-    names = {"--data": "DATA", "--cache": "CACHE", "--litellm-venv": "VENV"}
+    names = {"--data": "DATA", "--cache": "CACHE", "--litellm-venv": "VENV", "--plot": "FILE"}
     hidden = [names.get(words[i - 1], word) if i else word for i, word in enumerate(words)]
     return " ".join(["python", *hidden])
 
@@ -106,7 +117,10 @@ def page(
         lines += [f"**Failed, so without figures: {', '.join(failed)}.**", ""]
     if checks := [check for result in results for check in result.checks]:
         lines.append(checks_table(checks).markdown().replace("###", "##", 1))
-    lines += [f"## {BENCHMARKS[r.name].title}\n\n{r.markdown()}" for r in results]
+    for result in results:
+        benchmark = BENCHMARKS[result.name]
+        picture = f"![{benchmark.title}]({result.name}.svg)\n\n" if benchmark.plot else ""
+        lines.append(f"## {benchmark.title}\n\n{picture}{result.markdown()}")
     more = [version for result in results for version in result.versions]
     rows = tuple((name, version) for name, version in [*versions(), *more])
     lines.append(Table("Versions", ("what", "version"), rows).markdown().replace("###", "##", 1))

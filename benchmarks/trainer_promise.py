@@ -12,7 +12,7 @@ from scipy.stats import hypergeom
 from benchmarks.report import Check, Table, number
 from benchmarks.trainer_bench import Bench, Part, labelled, labels_of
 from classifiers import calibration
-from classifiers.heads import probabilities
+from classifiers.pooled import probabilities
 from classifiers.training.data import Row, without_duplicates
 from classifiers.training.fit import truth_table
 from classifiers.training.methods.head import HeadMethod

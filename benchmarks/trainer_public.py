@@ -7,8 +7,9 @@ import numpy as np
 from benchmarks.judging import check, rate
 from benchmarks.report import Check, Table, number, percent
 from benchmarks.trainer_bench import Bench, Part, Wide, first_of_each, labelled, labels_of, right
-from classifiers.heads import energy, probabilities
+from classifiers.heads import energy
 from classifiers.nearest import similarities
+from classifiers.pooled import probabilities
 from classifiers.training.data import Row
 from classifiers.training.fit import truth_table
 from classifiers.training.methods.base import Trained

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from classifiers.decode_kit import Segment, as_text, language
 
@@ -55,6 +55,9 @@ def _group(group: list[re.Match[str]]) -> Iterator[Segment]:
         return
     single = [(token, _decoded_64(token.group())) for token in group]
     sure = sum(meant is not None for _, meant in single)
+    if sure >= _FEWEST_WORDS and not _is_block(group) and (words := _each_a_word(single)):
+        yield Segment(group[0].start(), group[-1].end(), " ".join(words))
+        return
     if not (sure == len(group) >= 3 and not _is_block(group)):
         for cut in (0, 1):  # the last token may be an innocent word
             own = group[: len(group) - cut]
@@ -70,6 +73,34 @@ def _group(group: list[re.Match[str]]) -> Iterator[Segment]:
 def _is_block(group: list[re.Match[str]]) -> bool:
     """One code over lines of the same length, not a code for each word."""
     return len({len(token.group()) for token in group[:-1]}) == 1
+
+
+_FEWEST_WORDS, _LONGEST_WORD = 3, 40
+"""Words that are codes of their own, at least, and characters of such a code, less than."""
+
+
+def _each_a_word(single: Sequence[tuple[re.Match[str], str | None]]) -> list[str]:
+    """What the codes of a group say, a word each; nothing if one says nothing.
+
+    Among others, one that is too short to be told from chance by itself may be one of them: "YQ==".
+    """
+    words: list[str] = []
+    for token, meant in single:
+        code = token.group()
+        if meant is None and len(code) < _SOLID:
+            meant = _any_ascii(code.rstrip("=").translate(_URL))
+        if meant is None or len(code) >= _LONGEST_WORD:
+            return []
+        words.append(meant)
+    return words
+
+
+def _any_ascii(bare: str) -> str | None:
+    try:
+        said = base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True).decode("ascii")
+    except ValueError:  # no base64, or other bytes
+        return None
+    return said if said.isprintable() else None
 
 
 _SHIFTED = 24

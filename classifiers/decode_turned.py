@@ -81,14 +81,25 @@ def backwards(text: str) -> Iterator[Segment]:
     yield from _pieces(text, _reverse, 0.4)
 
 
-_FIRST_WORD = re.compile(r"\s*([A-Za-z]{2,})")
+_LAST_IS_CAPITAL = re.compile(r"(?<!\S)[.!?,;]?[a-z'-]*[a-z][A-Z](?!\S)")
+_MARK_BEFORE = re.compile(r"(?<!\S)[.!?]+[A-Za-z]")
+_WORD = re.compile(r"\S+")
 
 
 def _reverse(piece: str) -> str:
-    first = _FIRST_WORD.match(piece)
-    if first is not None and first[1][-1].isupper() and not first[1].isupper():
-        return re.sub(r"[^\s]+", lambda word: word.group()[::-1], piece)  # "erongI lla"
+    """From its end, or each word by itself where the order of the words is kept: "tahW si ?siht"."""
+    if _words_in_order(piece):
+        return _WORD.sub(lambda word: word.group()[::-1], piece)
     return piece[::-1]
+
+
+def _words_in_order(piece: str) -> bool:
+    """Whether the word with the capital comes before the one with the full stop, or early."""
+    capital = _LAST_IS_CAPITAL.search(piece)
+    if capital is None:
+        return False
+    mark = _MARK_BEFORE.search(piece)
+    return capital.start() < (mark.start() if mark else len(piece) // 2)
 
 
 def upside_down(text: str) -> Iterator[Segment]:

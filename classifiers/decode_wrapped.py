@@ -23,7 +23,7 @@ _LINE = re.compile(r"[^\n]+")
 _STRUCTURE = re2.compile(
     r"""[{\[(=]\s*["']|["'\]}][ \t]*[:,]\s*["']"""  # strings
     r"|(?:^|\s)(?://|/\*|--|<!--)\s|(?m:^\s*#+\s)"  # comments
-    r"|[|\t][^|\t\n]*[|\t]|;[^;\n]*;|[0-9]:[0-9]{2}:[0-9]{2}|```|~~~|<!--"
+    r"|[|\t][^|\t\n]*[|\t]|;[^;\n]*;|[0-9]:[0-9]{2}:[0-9]{2}|```|~~~|<!--|[^<>]</[a-zA-Z]"
     r"|(?m:^[ \t]*>|(?:^|,)\"[^\"\n]|^[ \t]*(?:- )?[\w-]+:(?:[ \t]|$))"  # quotes, CSV, YAML
     r"|[\x{2190}-\x{2bff}\x{1f000}-\x{1faff}][^\n]*\pL[^\n]*[\x{2190}-\x{2bff}\x{1f000}-\x{1faff}]"
 )
@@ -80,6 +80,17 @@ def fenced(text: str) -> Iterator[Stretch]:
             said = line.group()
             if sum(c.isalpha() or c == " " for c in said) >= _PROSE * len(said):
                 yield line.span()
+
+
+_ELEMENT = re.compile(
+    r"<([a-zA-Z][\w:.-]{0,60})(?:\s[^<>]{0,200})?>([^<>]{8,20000}+)</\1[ \t\r\n]{0,8}>"
+)
+
+
+def elements(text: str) -> Iterator[Stretch]:
+    """What stands between the two tags of an element of XML or HTML, with no other in between."""
+    for found in _ELEMENT.finditer(text):
+        yield found.span(2)
 
 
 _FIELD = re.compile(r"(?m)^[ \t]*(?:- )?[\w-]{1,40}:(?:[ \t]+([^\n]*))?$")
@@ -181,7 +192,7 @@ def cells(text: str) -> Iterator[Stretch]:
 
 
 WRAPPERS: tuple[Callable[[str], Iterable[Stretch]], ...] = (
-    strings, comments, quotes, fenced, fields, rows, log_lines, cells,
+    strings, comments, quotes, fenced, elements, fields, rows, log_lines, cells,
 )  # fmt: skip
 
 
@@ -205,6 +216,9 @@ def wrapped(text: str, depth: int = 2) -> list[Segment]:
         if sum(1 for _ in words) < _FEWEST_WORDS:
             continue
         said = text[start:end]
+        start += len(said) - len(said.lstrip())
+        said = said.strip()  # blanks around a sentence change what its n-grams say
+        end = start + len(said)
         meant = unescaped(said)
         if depth and said[0] in "{[" and (inner := wrapped(_ESCAPED.sub(r"\1", said), depth - 1)):
             meant = "\n".join(piece.text for piece in inner)

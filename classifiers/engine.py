@@ -1,6 +1,6 @@
 """Runs all classifiers over texts: remembers, batches without a timer, keeps off the event loop.
 
-Two named threads own the models: one for ordinary texts, one for long ones. Which classifiers there
+Named threads own the models: as many as asked for ordinary texts, one for long ones. Which classifiers there
 are, and how they are exchanged while texts are on their way, is :mod:`classifiers.roster`'s.
 """
 
@@ -12,12 +12,14 @@ import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from typing import Protocol, runtime_checkable
 
 from cachetools import LRUCache
 
+from classifiers.raised import raised
 from classifiers.remembered import Answers, Remembered
 from classifiers.roster import Asked, Roster
-from classifiers.types import Batch, Classification, Classifier, Prediction
+from classifiers.types import Batch, Classification, Classifier, Floors, Joined, Prediction
 from classifiers.verdicts import checked
 from classifiers.worker import EngineClosed, Overloaded, Stuck, Watch, Worker
 
@@ -31,10 +33,21 @@ LARGEST = 1000
 LONG = 4000
 """Texts of more characters wait in a line of their own, so that nobody waits behind a book."""
 
+AllJoined = Sequence[Joined | None] | None
+
 _LATE = "no verdict within"
 
-_Job = tuple[str, tuple[str, ...]]
-"""A text and the classifiers that it asks for, each as ``name@version``."""
+_Job = tuple[str, tuple[str, ...], Floors | None]
+"""A text, the classifiers that it asks for, each as ``name@version``, and what matters of it."""
+
+
+@runtime_checkable
+class Glancing(Protocol):
+    """A classifier that can tell from the words of a text alone that it comes nowhere near."""
+
+    def glance(
+        self, batch: Batch, floors: Mapping[str, float]
+    ) -> tuple[Prediction, ...] | None: ...
 
 
 class ClassifierEngine:
@@ -46,6 +59,7 @@ class ClassifierEngine:
             several; the least recently used go first.
         max_waiting: texts that may wait for the worker before :class:`Overloaded` is raised.
         max_batch: texts handed to the classifiers at once.
+        threads: ordinary texts, or batches of them, that are classified at the same time.
         patience: seconds after which a batch is given up: its classifiers count as failed, and
             another thread goes on with what waits. None waits for ever.
     """
@@ -57,6 +71,7 @@ class ClassifierEngine:
         cache_entries: int = 50_000,
         max_waiting: int = 4096,
         max_batch: int = 32,
+        threads: int = 1,
         patience: float | None = None,
     ) -> None:
         self.roster = Roster(classifiers)
@@ -69,14 +84,14 @@ class ClassifierEngine:
         self._busy_with: dict[int, str] = {}
         """By thread: the classifier that it runs."""
 
-        def worker(name: str, batch: int) -> Worker[_Job, dict[str, Outcome]]:
+        def worker(name: str, batch: int, threads: int) -> Worker[_Job, dict[str, Outcome]]:
             return Worker(
-                name, self._predict, max_waiting=max_waiting, max_batch=batch,
+                name, self._predict, max_waiting=max_waiting, max_batch=batch, threads=threads,
                 patience=patience, instead=self._given_up,
             )  # fmt: skip
 
-        self._short = worker("classifier", max_batch)
-        self._long = worker("classifier-long", 1)
+        self._short = worker("classifier", max_batch, threads)
+        self._long = worker("classifier-long", 1, 1)
         self._watch = None if patience is None else Watch((self._short, self._long), patience)
 
     @property
@@ -98,13 +113,19 @@ class ClassifierEngine:
         return self._short.waiting + self._long.waiting
 
     async def classify(
-        self, texts: Sequence[str], names: Collection[str] | None = None
+        self,
+        texts: Sequence[str],
+        names: Collection[str] | None = None,
+        joined: AllJoined = None,
     ) -> list[Classification]:
         """Classify texts; equal texts are classified once.
 
         Args:
             texts: any strings, also empty ones.
             names: the classifiers to ask, each by its name or as ``name@version``; all by default.
+            joined: by text, what matters of it, None for everything. A text whose words, and the texts
+                it was made of, say that it comes nowhere near is not read: what was expected of it
+                stands for its scores.
 
         Returns:
             One classification per text, in order. A classifier that failed stands in ``errors``.
@@ -115,28 +136,36 @@ class ClassifierEngine:
             EngineClosed: the engine is closed.
             Stuck: too many threads hang in a classifier.
         """
-        plan = self._plan(texts, names)
-        if not plan.missing:
-            return [plan.known[key] for key in plan.keys]
-        self._submit(plan)
-        futures = {key: asyncio.wrap_future(future) for key, future in plan.submitted.items()}
-        await asyncio.gather(*futures.values())
-        return self._collect(plan, {k: f.result() for k, f in futures.items()})
+        plan = self._plan(texts, names, joined)
+        for jobs in (plan.alone, plan.joined):
+            submitted = self._submit(plan, jobs)
+            futures = {key: asyncio.wrap_future(future) for key, future in submitted.items()}
+            await asyncio.gather(*futures.values())
+            self._collect(plan, {key: future.result() for key, future in futures.items()})
+        return plan.answer()
 
     def remembered(
-        self, texts: Sequence[str], names: Collection[str] | None = None
+        self,
+        texts: Sequence[str],
+        names: Collection[str] | None = None,
+        joined: AllJoined = None,
     ) -> list[Classification] | None:
         """:meth:`classify` for texts that are all known, at once; None if one is not."""
-        plan = self._plan(texts, names)
-        return None if plan.missing else [plan.known[key] for key in plan.keys]
+        plan = self._plan(texts, names, joined)
+        return None if plan.parts else plan.answer()
 
     def classify_blocking(
-        self, texts: Sequence[str], names: Collection[str] | None = None
+        self,
+        texts: Sequence[str],
+        names: Collection[str] | None = None,
+        joined: AllJoined = None,
     ) -> list[Classification]:
         """:meth:`classify` for callers without an event loop (policy tests, the command line)."""
-        plan = self._plan(texts, names)
-        self._submit(plan)
-        return self._collect(plan, {k: future.result() for k, future in plan.submitted.items()})
+        plan = self._plan(texts, names, joined)
+        for jobs in (plan.alone, plan.joined):
+            submitted = self._submit(plan, jobs)
+            self._collect(plan, {key: future.result() for key, future in submitted.items()})
+        return plan.answer()
 
     def close(self) -> None:
         """Stop the workers; whoever still waits gets :class:`EngineClosed`."""
@@ -147,12 +176,16 @@ class ClassifierEngine:
 
     # -- planning: what is remembered, what must be computed --------------------------------------
 
-    def _plan(self, texts: Sequence[str], names: Collection[str] | None) -> _Plan:
+    def _plan(
+        self, texts: Sequence[str], names: Collection[str] | None, joined: AllJoined
+    ) -> _Plan:
         wanted = self.roster.asked(names)
         answers = self._remembered.of(wanted)
         plan = _Plan(wanted, answers, [_key(text) for text in texts])
-        for text, key in zip(texts, plan.keys, strict=True):
-            if key in plan.known or key in plan.missing:
+        if joined is not None:
+            plan.keys = [_joined_key(plan.keys, at, one) for at, one in enumerate(joined)]
+        for at, (text, key) in enumerate(zip(texts, plan.keys, strict=True)):
+            if key in plan.known or key in plan.parts:
                 continue
             if (answer := answers.get(key)) is not None:
                 plan.known[key] = answer
@@ -161,20 +194,21 @@ class ClassifierEngine:
                 found = {id: self._cache.get((key, id)) for id in wanted}
             results = {id: hit for id, hit in found.items() if hit is not None}
             if absent := tuple(id for id in wanted if id not in results):
-                plan.missing[key] = (text, absent)
+                if joined is None or (one := joined[at]) is None:
+                    plan.alone[key] = (text, absent, None)
+                else:
+                    plan.joined[key] = (text, absent, one)
                 plan.parts[key] = results
             else:
                 plan.known[key] = _answer(wanted, results, {}, cached=True)
                 answers.put(key, plan.known[key])
         return plan
 
-    def _collect(
-        self, plan: _Plan, computed: Mapping[bytes, Mapping[str, Outcome]]
-    ) -> list[Classification]:
+    def _collect(self, plan: _Plan, computed: Mapping[bytes, Mapping[str, Outcome]]) -> None:
         wanted = plan.wanted
-        for key, results in plan.parts.items():
-            errors: dict[str, str] = {}
-            for id, outcome in computed.get(key, {}).items():
+        for key, outcomes in computed.items():
+            results, errors = plan.parts[key], dict[str, str]()
+            for id, outcome in outcomes.items():
                 if not isinstance(outcome, str):
                     results[id] = outcome
                     if _size(outcome) <= LARGEST:
@@ -184,16 +218,19 @@ class ClassifierEngine:
                     errors[wanted[id].name] = outcome
             answer = plan.known[key] = _answer(wanted, results, errors, cached=False)
             plan.answers.put(key, replace(answer, cached=True))
-        return [plan.known[key] for key in plan.keys]
 
-    def _submit(self, plan: _Plan) -> None:
-        if not plan.missing:
-            return
-        if self._watch is not None:
+    def _submit(
+        self, plan: _Plan, planned: Mapping[bytes, tuple[str, tuple[str, ...], Joined | None]]
+    ) -> dict[bytes, Future[dict[str, Outcome]]]:
+        futures: dict[bytes, Future[dict[str, Outcome]]] = {}
+        if planned and self._watch is not None:
             self._watch.start()
-        futures, missing = plan.submitted, plan.missing
+        missing: dict[bytes, _Job] = {
+            key: (text, ids, None if one is None else plan.raised(one))
+            for key, (text, ids, one) in planned.items()
+        }
         for worker, is_long in ((self._short, False), (self._long, True)):
-            keys = [key for key, (text, _) in missing.items() if (len(text) > LONG) is is_long]
+            keys = [key for key, (text, _, _) in missing.items() if (len(text) > LONG) is is_long]
             if not keys:
                 continue
             try:
@@ -203,6 +240,7 @@ class ClassifierEngine:
                     future.cancel()  # nobody will ask for these
                 raise
             futures.update(zip(keys, submitted, strict=True))
+        return futures
 
     # -- on the worker threads --------------------------------------------------------------------
 
@@ -210,14 +248,37 @@ class ClassifierEngine:
         outcomes: list[dict[str, Outcome]] = [{} for _ in jobs]
         # Texts that ask for the same classifiers share one Batch, hence one encoder pass.
         groups: dict[tuple[str, ...], list[int]] = {}
-        for index, (_, ids) in enumerate(jobs):
-            groups.setdefault(ids, []).append(index)
+        for index, (text, ids, floors) in enumerate(jobs):
+            found = None if floors is None else self._glanced(text, floors)
+            if found is None:
+                groups.setdefault(ids, []).append(index)
+            else:
+                outcomes[index] = found
         for ids, indexes in groups.items():
             batch = Batch([jobs[index][0] for index in indexes])
             for id in ids:
                 for index, outcome in zip(indexes, self._run(id, batch), strict=True):
                     outcomes[index][id] = outcome
         return outcomes
+
+    def _glanced(self, text: str, floors: Floors) -> dict[str, Outcome] | None:
+        """What those who matter expect of a text by its words; None if one of them is in doubt."""
+        batch = Batch([text])
+        found: dict[str, Outcome] = {}
+        for id, lowest in floors.lowest.items():
+            classifier = self.roster.find(id)
+            if not isinstance(classifier, Glancing):
+                continue
+            try:
+                expected = classifier.glance(batch, lowest)
+            except Exception:  # who fails here is asked in full, and fails again or not
+                return None
+            if expected is None:
+                return None
+            found[id] = expected
+        if not found:
+            return None
+        return {id: found[id] if id in found else self._run(id, batch)[0] for id in floors.lowest}
 
     def _run(self, id: str, batch: Batch) -> list[Outcome]:
         classifier = self.roster.find(id)
@@ -249,7 +310,7 @@ class ClassifierEngine:
             behind = f", behind classifier {culprit}" if culprit and culprit != name else ""
             return late(name, seconds) + behind
 
-        return [{id: reason(id) for id in ids} for _, ids in jobs]
+        return [{id: reason(id) for id in ids} for _, ids, _ in jobs]
 
 
 def late(name: str, seconds: float) -> str:
@@ -269,9 +330,11 @@ class _Plan:
         keys: of the texts, in order.
         known: finished answers.
         parts: results of the texts of which some are missing.
+        alone, joined: these texts, whom they ask for and what matters of them; joined ones come last,
+            since what they were made of tells something of them.
     """
 
-    __slots__ = ("answers", "keys", "known", "missing", "parts", "submitted", "wanted")
+    __slots__ = ("alone", "answers", "joined", "keys", "known", "parts", "wanted")
 
     def __init__(self, wanted: Mapping[str, Asked], answers: Answers, keys: list[bytes]) -> None:
         self.wanted = wanted
@@ -279,8 +342,17 @@ class _Plan:
         self.keys = keys
         self.known: dict[bytes, Classification] = {}
         self.parts: dict[bytes, dict[str, tuple[Prediction, ...]]] = {}
-        self.missing: dict[bytes, _Job] = {}
-        self.submitted: dict[bytes, Future[dict[str, Outcome]]] = {}
+        self.alone: dict[bytes, tuple[str, tuple[str, ...], None]] = {}
+        self.joined: dict[bytes, tuple[str, tuple[str, ...], Joined]] = {}
+
+    def answer(self) -> list[Classification]:
+        """All of it, in order."""
+        return [self.known[key] for key in self.keys]
+
+    def raised(self, joined: Joined) -> Floors:
+        """What matters of a joined text, after its members were classified."""
+        members = [self.known[self.keys[index]] for index in joined.members]
+        return raised(joined.floors, members)
 
 
 def _answer(
@@ -305,3 +377,11 @@ def _size(found: tuple[Prediction, ...]) -> int:
 
 def _key(text: str) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _joined_key(keys: Sequence[bytes], index: int, joined: Joined | None) -> bytes:
+    """What was expected of a text is no verdict on it, and depends on what it was made of."""
+    if joined is None:
+        return keys[index]
+    parts = (joined.floors.key, keys[index], *(keys[member] for member in joined.members))
+    return hashlib.blake2b(b"".join(parts), digest_size=16).digest()

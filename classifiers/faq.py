@@ -22,7 +22,7 @@ from cachetools import LRUCache
 from classifiers import calibration
 from classifiers.encoder import Encoded, Encoder
 from classifiers.faq_clauses import clauses
-from classifiers.heads import owned_rows
+from classifiers.pooled import owned_rows
 from classifiers.types import Batch, Kind, OperatingPoint, Prediction, UnknownLabel
 from classifiers.views import Reader, Views
 

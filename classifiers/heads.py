@@ -17,7 +17,9 @@ import numpy.typing as npt
 
 from classifiers import calibration, lexical
 from classifiers.encoder import Encoder, Window
+from classifiers.glance import Line, line_of
 from classifiers.packs import PackError, checked_points, made_for_another, read_pack, read_tensors
+from classifiers.pooled import Scores, plainest, probabilities
 from classifiers.stack import HeadStack
 from classifiers.types import (
     Batch,
@@ -30,7 +32,6 @@ from classifiers.types import (
 from classifiers.views import Reader, Views
 
 Array = npt.NDArray[np.float32]
-Scores = npt.NDArray[np.float64]
 POOLINGS = ("max", "mean")
 NEEDS = ("name", "labels", "decision", "pooling", "encoder", "operating_points")
 FILES = ("head.safetensors", "calibration.safetensors")
@@ -126,6 +127,8 @@ class HeadClassifier:
         self.kind = head.decision
         self.version = str(head.manifest["hash"])[:12]
         self.manifest = head.manifest
+        self._line: Line | None = None
+        self._has_line = False
 
     @property
     def head(self) -> Head:
@@ -143,27 +146,43 @@ class HeadClassifier:
         return self._stack.encoder
 
     def predict(self, batch: Batch) -> list[tuple[Prediction, ...]]:
-        """Every label with its probability, for every text; see :class:`classifiers.types.Classifier`.
-
-        For long text the windows are pooled: ``max`` takes each label's most certain window,
-        ``mean`` the average logit.
-        """
-        judged = self._stack.judged(batch)
-        views, everything = judged.views, judged.logits
-        rows = owned_rows(views, len(batch.texts))
-        pooled = np.stack([self._pool(everything[own, self._columns], views, own) for own in rows])
-        scores = probabilities(pooled, self._head.decision)
-        if self._head.energies is not None:
-            scores = np.column_stack([scores, strangeness(pooled, self._head.energies)])
-        if not np.isfinite(scores).all():
+        """Every label with its probability, for every text; see :class:`classifiers.types.Classifier`."""
+        scored = self._stack.scored(batch)
+        lines = [line[self._columns] for line in scored.lines]
+        if not all(scored.finite[self._columns]):
             raise ClassifierError(f"classifier {self.name} gave scores that are not finite")
+        if self._head.energies is not None:
+            outside = strangeness(scored.pooled[:, self._columns], self._head.energies).tolist()
+            lines = [[*line, one] for line, one in zip(lines, outside, strict=True)]
+        name, labels = self.name, self.labels
         return [
-            tuple(
-                Prediction(self.name, label, float(score))
-                for label, score in zip(self.labels, line, strict=True)
-            )
-            for line in scores
+            tuple([Prediction(name, label, s) for label, s in zip(labels, line, strict=True)])
+            for line in lines
         ]
+
+    def glance(self, batch: Batch, floors: Mapping[str, float]) -> tuple[Prediction, ...] | None:
+        """What the words of a single text alone make probable, by :mod:`classifiers.glance`.
+
+        Args:
+            batch: of one text.
+            floors: the lowest scores that matter, by label.
+
+        Returns:
+            None where that leaves doubt: a floor may be reached, the text is not written in ASCII, or
+            nothing is known of what words say to this head.
+        """
+        if not self._has_line:
+            self._line, self._has_line = line_of(self._head), True
+        words = self._stack.glanced(batch)
+        if self._line is None or words is None:
+            return None
+        expected = self._line.expected(words[:, self._columns])
+        if self._line.in_doubt(expected, {self._column(a): floor for a, floor in floors.items()}):
+            return None
+        scores = probabilities(expected[None], self._head.decision)[0].tolist()
+        return tuple(
+            Prediction(self.name, label, s) for label, s in zip(self.labels, scores, strict=True)
+        )
 
     def thresholds(self, labels: Sequence[str], point: OperatingPoint) -> Mapping[str, float]:
         """See :meth:`classifiers.types.ClassifierInfo.thresholds`."""
@@ -206,9 +225,7 @@ class HeadClassifier:
         if self._head.pooling == "max":
             rows = [int(np.argmax(judged.logits[:, column]))]
         else:
-            windows = views.encoded.windows
-            last = len(views.forms) - 1
-            rows = [r for r in rows if windows[r].text == last and not windows[r].sentence]
+            rows = plainest(views, rows)
         shares: dict[tuple[int, int], float] = {}
         for row in rows:
             window = views.encoded.windows[row]
@@ -233,17 +250,6 @@ class HeadClassifier:
                 f"classifier {self.name} has no label {label!r}; it has {', '.join(self.labels)}"
             ) from None
 
-    def _pool(self, logits: Array, views: Views, rows: Sequence[int]) -> Array:
-        if self._head.pooling == "max":
-            highest: Array = logits.max(axis=0)
-            return highest
-        # The plain form stands last: averaged with the raw one, a disguise would halve the evidence.
-        windows = [views.encoded.windows[row] for row in rows]
-        last = max(window.text for window in windows)
-        own = [i for i, w in enumerate(windows) if w.text == last and not w.sentence]
-        average: Array = logits[own].mean(axis=0)
-        return average
-
     def _window_shares(
         self, views: Views, window: Window, column: int
     ) -> list[tuple[tuple[int, int], float]]:
@@ -251,7 +257,7 @@ class HeadClassifier:
         text = views.forms[window.text][window.start : window.end]
         found = lexical.grams(text)
         buckets, values = lexical.weigh(found)
-        worth = values * self._stack.lexical[buckets, column].astype(np.float32)
+        worth = values * self._stack.lexical.weights[buckets, column].astype(np.float32)
         counts = np.bincount(np.searchsorted(buckets, found.buckets), minlength=len(buckets))
         each = (worth / np.maximum(counts, 1))[np.searchsorted(buckets, found.buckets)]
         # Each n-gram spreads its share evenly over its characters: a difference array.
@@ -311,17 +317,6 @@ def check_recall(name: str, asked: Sequence[str], extra: Sequence[str]) -> None:
         )
 
 
-def probabilities(logits: npt.NDArray[Any], decision: Kind) -> Scores:
-    """``[n, labels]`` calibrated logits as probabilities, in double precision."""
-    wide = logits.astype(np.float64)
-    if decision == "one_of":
-        powers = np.exp(wide - wide.max(axis=1, keepdims=True))
-        softmax: Scores = powers / powers.sum(axis=1, keepdims=True)
-        return softmax
-    sigmoid: Scores = 1.0 / (1.0 + np.exp(-np.clip(wide, -700, 700)))
-    return sigmoid
-
-
 def load_heads(folders: Sequence[Path], encoder: Encoder | Reader) -> list[HeadClassifier]:
     """Load head packs onto one encoder; their products are stacked.
 
@@ -345,11 +340,3 @@ def stacked(reader: Reader, heads: Sequence[Head]) -> list[HeadClassifier]:
         HeadClassifier(head, stack, columns)
         for head, columns in zip(heads, stack.columns, strict=True)
     ]
-
-
-def owned_rows(views: Views, texts: int) -> list[list[int]]:
-    """The windows of each text, those of all its forms."""
-    rows: list[list[int]] = [[] for _ in range(texts)]
-    for row, window in enumerate(views.encoded.windows):
-        rows[views.owners[window.text]].append(row)
-    return rows

@@ -7,10 +7,14 @@ hash (Knuth, TAOCP 3, 6.4). Case and the value of digits are ignored.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Hashes = npt.NDArray[np.uint64]
 
 CHARACTER_SIZES = (3, 4, 5)
 BITS = 16
@@ -33,39 +37,30 @@ class Grams:
         starts, ends: ``[n]`` characters of the text that it covers.
     """
 
-    buckets: npt.NDArray[np.int64]
-    starts: npt.NDArray[np.int64]
-    ends: npt.NDArray[np.int64]
+    buckets: Ints
+    starts: Ints
+    ends: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """The sparse feature vectors of some texts, by text and bucket ascending.
+
+    Attributes:
+        texts: ``[k]`` which text a value belongs to.
+        buckets: ``[k]`` and which bucket.
+        values: ``[k]``.
+    """
+
+    texts: Ints
+    buckets: Ints
+    values: npt.NDArray[np.float32]
 
 
 def grams(text: str) -> Grams:
     """All n-grams of the text with their places."""
-    codes = np.frombuffer(text.encode("utf-32-le", "replace"), dtype=np.uint32)
-    folded = np.where(codes < len(_FOLDED), _FOLDED[np.minimum(codes, len(_FOLDED) - 1)], codes)
-    # A run of white space counts as one space.
-    blank = folded == 32
-    keep = np.ones(len(folded), dtype=bool)
-    keep[1:] = ~(blank[1:] & blank[:-1])
-    places = np.flatnonzero(keep)
-    letters = folded[places].astype(np.uint64)
-    buckets, starts, ends = [], [], []
-    rolling = letters
-    for size in range(2, max(CHARACTER_SIZES) + 1):
-        if len(letters) < size:
-            break
-        rolling = rolling[:-1] * _STEP + letters[size - 1 :]
-        if size in CHARACTER_SIZES:
-            buckets.append(_bucket(rolling + np.uint64(size)))
-            starts.append(places[: len(rolling)])
-            ends.append(places[size - 1 :] + 1)
-    for hashes, first, last in _words(letters, places):
-        buckets.append(_bucket(hashes) + (1 << BITS))
-        starts.append(first)
-        ends.append(last)
-    if not buckets:
-        nothing = np.zeros(0, dtype=np.int64)
-        return Grams(nothing, nothing, nothing)
-    return Grams(np.concatenate(buckets), np.concatenate(starts), np.concatenate(ends))
+    buckets, _, starts, ends = _all_grams([text])
+    return Grams(buckets, starts, ends)
 
 
 def weigh(found: Grams) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
@@ -88,9 +83,57 @@ def features(text: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
     return weigh(grams(text))
 
 
-def _words(
-    letters: npt.NDArray[np.uint64], places: npt.NDArray[np.int64]
-) -> list[tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+def features_of(texts: Sequence[str]) -> Features:
+    """:func:`features` of several texts in one go: a short text costs mostly the calls."""
+    buckets, owners, _, _ = _all_grams(texts)
+    keys, counts = np.unique((owners << (BITS + 1)) | buckets, return_counts=True)
+    # The squares of the values of a half sum to one half: its counts over twice their sum.
+    totals = np.bincount(keys >> BITS, counts, minlength=2 * len(texts))
+    values = np.sqrt(counts / (2 * totals[keys >> BITS])).astype(np.float32)
+    return Features(keys >> (BITS + 1), keys & (BUCKETS - 1), values)
+
+
+def _all_grams(texts: Sequence[str]) -> tuple[Ints, Ints, Ints, Ints]:
+    """Every n-gram of some texts: ``(buckets, texts, starts, ends)``, ``[n]`` each.
+
+    Starts and ends count from the beginning of the first text, with one character between texts.
+    """
+    raw = "\0".join(texts).encode("utf-32-le", "replace")
+    codes = np.frombuffer(raw, dtype=np.uint32)
+    folded = np.where(codes < len(_FOLDED), _FOLDED[np.minimum(codes, len(_FOLDED) - 1)], codes)
+    sizes = np.fromiter(map(len, texts), np.int64, len(texts))
+    borders = np.cumsum(sizes[:-1] + 1) - 1
+    owners = np.repeat(np.arange(len(texts)), sizes + 1)[:-1]
+    folded[borders], owners[borders] = 0, -1
+    # A run of white space counts as one space.
+    blank = folded == 32
+    keep = np.ones(len(folded), dtype=bool)
+    keep[1:] = ~(blank[1:] & blank[:-1])
+    places = np.flatnonzero(keep)
+    letters = folded[places].astype(np.uint64)
+    owners = owners[places]
+    found: list[tuple[Ints, Ints, Ints]] = []  # bucket, first and last letter of each
+    rolling = letters
+    for size in range(2, max(CHARACTER_SIZES) + 1):
+        if len(letters) < size:
+            break
+        rolling = rolling[:-1] * _STEP + letters[size - 1 :]
+        if size in CHARACTER_SIZES:
+            first = np.arange(len(rolling), dtype=np.int64)
+            found.append((_bucket(rolling + np.uint64(size)), first, first + size - 1))
+    found += [(_bucket(one) + (1 << BITS), first, last) for one, first, last in _words(letters)]
+    if not found:
+        nothing = np.zeros(0, dtype=np.int64)
+        return nothing, nothing, nothing, nothing
+    buckets, first, last = (np.concatenate(part) for part in zip(*found, strict=True))
+    if len(texts) > 1:  # no n-gram reaches from one text into another
+        own = np.flatnonzero((owners[first] == owners[last]) & (owners[first] >= 0))
+        buckets, first, last = buckets[own], first[own], last[own]
+    return buckets, owners[first], places[first], places[last] + 1
+
+
+def _words(letters: Hashes) -> list[tuple[Hashes, Ints, Ints]]:
+    """Words and pairs of words: their hashes, and first and last letter of each."""
     inside = np.where(
         letters < len(_IN_WORD), _IN_WORD[np.minimum(letters, len(_IN_WORD) - 1).astype(int)], True
     )
@@ -104,12 +147,11 @@ def _words(
     scaled = letters * _POWERS[np.minimum(position, _LONGEST_WORD - 1)]
     sums = np.add.reduceat(np.where(inside, scaled, np.uint64(0)), first)
     sums = sums + (last - first).astype(np.uint64)
-    words = (sums, places[first], places[last - 1] + 1)
-    pairs = (sums[:-1] * _STEP + sums[1:] * _HASH, words[1][:-1], words[2][1:])
-    return [words, pairs]
+    pairs = sums[:-1] * _STEP + sums[1:] * _HASH
+    return [(sums, first, last - 1), (pairs, first[:-1], last[1:] - 1)]
 
 
-def _bucket(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+def _bucket(hashes: Hashes) -> Ints:
     mixed = (hashes ^ (hashes >> _FOLD)) * _HASH
     return (mixed >> _SHIFT).astype(np.int64)
 

@@ -19,14 +19,12 @@ from classifiers import calibration
 from classifiers.heads import (
     OUT_OF_SCOPE,
     POOLINGS,
-    Scores,
     check_recall,
     energy,
-    owned_rows,
-    probabilities,
     strangeness,
 )
 from classifiers.packs import PackError, made_for_another, read_pack, read_tensors
+from classifiers.pooled import Scores, owned_rows, probabilities
 from classifiers.types import (
     Batch,
     ClassifierError,

@@ -13,12 +13,10 @@ import numpy.typing as npt
 from classifiers.encoder import Array
 from classifiers.heads import HeadClassifier
 from classifiers.nearest import NearestClassifier
-from classifiers.packs import PackError, read_tensors
+from classifiers.packs import REPLAY, PackError, read_tensors
 from classifiers.types import Batch, Classifier
 from classifiers.views import Reader
 
-REPLAY = "replay.safetensors"
-"""The file of a pack that remembers training rows; ``classifiers.training.replay`` writes it."""
 CORRECTED = -2
 """The ``index`` there of a row that came as a correction."""
 

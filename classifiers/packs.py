@@ -19,6 +19,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 FORMAT = 1
+REPLAY = "replay.safetensors"
+"""The file of a pack that remembers training rows; ``classifiers.training.replay`` writes it."""
 MANIFEST = "manifest.json"
 SHIPPED = Path(__file__).parent / "packs"
 SHIPPED_HEADS = (

@@ -7,6 +7,7 @@ classifier (its labels, its thresholds) is expressed here.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
@@ -133,6 +134,37 @@ class OperatingPoint:
 
     kind: PointKind = "default"
     value: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Floors:
+    """The lowest scores of a text that make any difference, and so what must be found out about it.
+
+    Attributes:
+        lowest: by ``name@version`` and label; who is not named need not be asked.
+        key: the same floors have the same.
+    """
+
+    lowest: Mapping[str, Mapping[str, float]]
+    key: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        told = sorted((id, sorted(labels.items())) for id, labels in self.lowest.items())
+        own = hashlib.blake2b(repr(told).encode(), digest_size=16).digest()
+        object.__setattr__(self, "key", own)
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What matters of a text that was made of others.
+
+    Attributes:
+        floors: the lowest scores that make a difference.
+        members: which texts of the same call it was made of; none where not all of them are there.
+    """
+
+    floors: Floors
+    members: tuple[int, ...] = ()
 
 
 @runtime_checkable

@@ -1,8 +1,8 @@
-"""A named thread with a bounded queue: batches without a timer, and every waiter gets an answer.
+"""Named threads with one bounded queue: batches without a timer, and every waiter gets an answer.
 
-While the thread works on a batch the queue fills, and whatever waits when it is done becomes the
-next batch: under light load a job is done at once, under heavy load batches grow by themselves.
-A thread that is stuck in a batch is left behind and another one takes its place.
+While the threads work on their batches the queue fills, and whatever waits when one is done becomes the
+next batch, in equal shares: under light load a job is done at once, under heavy load batches grow by
+themselves. A thread that is stuck in a batch is left behind and another one takes its place.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ R = TypeVar("R")
 _log = logging.getLogger("doorman.classifiers")
 
 MAX_STUCK = 4
-"""Threads of one worker that may be stuck at once. Python cannot end a thread, so each of them keeps
+"""Threads of one worker that may be stuck at once, for each that may work: a fault that many texts meet at
+the same time takes all that work. Python cannot end a thread, so each of them keeps
 its memory, and maybe a core, until it comes back by itself."""
 CLOSE_SECONDS = 10.0
 """How long a close waits for the batch in hand."""
@@ -41,14 +42,25 @@ class Stuck(Exception):
     """As many threads as may be left behind are stuck; nothing is taken on until one comes back."""
 
 
+class _Hand(Generic[J, R]):
+    """What a thread works on: its jobs, and since when; None while it waits."""
+
+    __slots__ = ("batch", "since")
+
+    def __init__(self) -> None:
+        self.batch: list[tuple[J, Future[R]]] = []
+        self.since: float | None = None
+
+
 class Worker(Generic[J, R]):
-    """Does jobs in batches on a thread of its own, started with the first job.
+    """Does jobs in batches on threads of its own, started when there are jobs for them.
 
     Args:
-        name: of the thread.
+        name: of the threads.
         work: jobs in, as many results out.
         max_waiting: jobs that may wait before :class:`Overloaded` is raised.
         max_batch: jobs handed to ``work`` at once.
+        threads: how many work at the same time; what waits is shared out among them.
         patience: seconds after which :meth:`relieve` takes a batch for stuck; None: never.
         instead: the results of a batch that was given up, from its jobs and the identifier of the
             thread; needed with ``patience``.
@@ -62,6 +74,7 @@ class Worker(Generic[J, R]):
         *,
         max_waiting: int,
         max_batch: int,
+        threads: int = 1,
         patience: float | None = None,
         instead: Callable[[Sequence[J], int], Sequence[R]] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -70,6 +83,8 @@ class Worker(Generic[J, R]):
         self._work = work
         self._max_waiting = max_waiting
         self._max_batch = max_batch
+        self._threads = threads
+        self._most_stuck = MAX_STUCK * threads
         self._patience = patience
         self._instead = instead
         self._clock = clock
@@ -78,10 +93,8 @@ class Worker(Generic[J, R]):
         self._lines: deque[deque[tuple[J, Future[R]]]] = deque()
         self._wake = threading.Condition()
         self._closed = False
-        self._thread: threading.Thread | None = None
+        self._team: dict[threading.Thread, _Hand[J, R]] = {}
         self._stuck: list[threading.Thread] = []
-        self._batch: list[tuple[J, Future[R]]] = []
-        self._since: float | None = None
 
     @property
     def waiting(self) -> int:
@@ -110,33 +123,37 @@ class Worker(Generic[J, R]):
                     f"{self.waiting} texts wait for the classifiers, {len(jobs)} more would exceed "
                     f"max_waiting {self._max_waiting}"
                 )
-            if not self._has_thread():
+            if not self._has_threads(self.waiting + len(jobs)):
                 raise Stuck(f"{self.stuck} threads of {self._name} are stuck")
             futures: list[Future[R]] = [Future() for _ in jobs]
             self._lines.append(deque(zip(jobs, futures, strict=True)))
-            self._wake.notify()
+            self._wake.notify(len(jobs))
         return futures
 
     def relieve(self) -> None:
-        """Give up the batch in hand if it has taken longer than ``patience``: it gets the results
-        of ``instead``, its thread is left behind, and a new one takes on what waits."""
+        """Give up the batches that have taken longer than ``patience``: they get the results of
+        ``instead``, their threads are left behind, and new ones take on what waits."""
+        given_up: list[tuple[threading.Thread, list[tuple[J, Future[R]]]]] = []
         with self._wake:
-            thread, since = self._thread, self._since
-            if self._closed or thread is None or since is None or self._patience is None:
+            if self._closed or self._patience is None:
                 return
-            if self._clock() - since < self._patience:
+            now = self._clock()
+            for thread, hand in list(self._team.items()):
+                if hand.since is not None and now - hand.since >= self._patience:
+                    given_up.append((thread, hand.batch))
+                    self._stuck.append(thread)
+                    del self._team[thread]
+            if not given_up:
                 return
-            self._stuck.append(thread)
-            given_up, self._batch = self._batch, []
-            self._thread = self._since = None
-            refused = [] if not self._lines or self._has_thread() else self._drain()
-        _log.error(
-            "a thread of %s is stuck for %g s and was left behind", self._name, self._patience
-        )
-        if self._instead is not None:
-            results = self._instead([job for job, _ in given_up], thread.ident or 0)
-            _finish(given_up, results)
-        _fail(refused, Stuck(f"{MAX_STUCK} threads of {self._name} are stuck"))
+            waiting = self.waiting
+            refused = [] if not waiting or self._has_threads(waiting) else self._drain()
+        for thread, batch in given_up:
+            _log.error(
+                "a thread of %s is stuck for %g s and was left behind", self._name, self._patience
+            )
+            if self._instead is not None:
+                _finish(batch, self._instead([job for job, _ in batch], thread.ident or 0))
+        _fail(refused, Stuck(f"{self._most_stuck} threads of {self._name} are stuck"))
 
     def close(self) -> None:
         """Stop after the batch in hand; whoever still waits gets :class:`EngineClosed`, and so does
@@ -144,27 +161,31 @@ class Worker(Generic[J, R]):
         with self._wake:
             self._closed = True
             self._wake.notify_all()
-            thread = self._thread
-        if thread is not None:
-            thread.join(timeout=CLOSE_SECONDS)
+            team = list(self._team)
+        until = time.monotonic() + CLOSE_SECONDS
+        for thread in team:
+            thread.join(timeout=max(0.0, until - time.monotonic()))
         with self._wake:
             # A batch that is still in hand is stuck: nobody relieves it any more.
-            waiting, self._batch = self._batch + self._drain(), []
+            waiting = [job for hand in self._team.values() for job in hand.batch] + self._drain()
+            self._team.clear()
         _fail(waiting, EngineClosed("the classifier engine was closed"))
 
-    def _has_thread(self) -> bool:
-        """Whether somebody works, after starting a thread where there may be one."""
-        if self._thread is None:
-            if self.stuck >= MAX_STUCK:
-                return False
-            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-            self._thread.start()
-        return True
+    def _has_threads(self, jobs: int) -> bool:
+        """Whether somebody works, after starting as many threads as there may be and are jobs for."""
+        idle = sum(hand.since is None for hand in self._team.values())
+        while idle < jobs and len(self._team) < self._threads and self.stuck < self._most_stuck:
+            thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            self._team[thread] = _Hand()
+            idle += 1
+            thread.start()
+        return bool(self._team)
 
     def _next_batch(self) -> list[tuple[J, Future[R]]]:
-        """One job of each line in turn, until the batch is full or nobody waits."""
+        """One job of each line in turn, until the batch is full, a thread's share, or nobody waits."""
         batch: list[tuple[J, Future[R]]] = []
-        while self._lines and len(batch) < self._max_batch:
+        most = min(self._max_batch, -(-self.waiting // self._threads))
+        while self._lines and len(batch) < most:
             line = self._lines.popleft()
             if line:
                 job = line.popleft()
@@ -189,18 +210,18 @@ class Worker(Generic[J, R]):
                     # Before the batch counts as done, so that all of it is told.
                     raise ValueError(f"{len(batch)} jobs need as many results, got {len(results)}")
                 with self._wake:
-                    if self._thread is not me:
+                    if (hand := self._team.get(me)) is None:
                         return  # left behind: the results come too late
-                    self._batch, self._since = [], None
+                    hand.batch, hand.since = [], None
                 _finish(batch, results)
         except BaseException as error:
-            # Nobody may be left hanging: the batch in hand and all who wait are told, and the next
-            # call starts a new thread. Only the fault's type is named: a message may quote a text.
+            # Nobody may be left hanging: the batch in hand is told and, where no other thread works,
+            # all who wait; the next call starts a new thread. Only the fault's type is named: a
+            # message may quote a text.
             with self._wake:
-                if self._thread is not me:
+                if (hand := self._team.pop(me, None)) is None:
                     return
-                self._thread = self._since = None
-                orphans, self._batch = self._batch + self._drain(), []
+                orphans = hand.batch + ([] if self._team else self._drain())
             died = EngineClosed(f"the classifier worker died of {type(error).__name__}")
             _fail(orphans, died)
             _log.error("%s; the next request starts a new one", died)
@@ -208,9 +229,9 @@ class Worker(Generic[J, R]):
     def _take(self, me: threading.Thread) -> list[tuple[J, Future[R]]]:
         """Wait for a batch; empty when it is time to stop."""
         with self._wake:
-            while not self._closed and self._thread is me:
+            while not self._closed and (hand := self._team.get(me)) is not None:
                 if batch := self._next_batch():
-                    self._batch, self._since = batch, self._clock()
+                    hand.batch, hand.since = batch, self._clock()
                     return batch
                 self._wake.wait()
         return []

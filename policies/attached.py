@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from classifiers.types import Stage, Text
+from classifiers.types import Floors, Joined, Stage, Text
 from policies.policy import STREAM_CHECKS, StreamCheck
 from policies.schema import BoundPolicy
 
@@ -36,9 +36,10 @@ class Attached:
         policies: in order.
         ids: ``name@version`` of each.
         refusals: the words of their block rules.
+        across: what matters of what is said across turns.
     """
 
-    __slots__ = ("_classifiers", "_covers", "_on_streams", "ids", "policies", "refusals")
+    __slots__ = ("_classifiers", "_covers", "_on_streams", "across", "ids", "policies", "refusals")
 
     def __init__(self, policies: Sequence[BoundPolicy]) -> None:
         self.policies = tuple(policies)
@@ -48,6 +49,7 @@ class Attached:
             stage: frozenset[str]().union(*(p.classifiers_for(stage) for p in self.policies))
             for stage in _STAGES
         }
+        self.across = _across(self.policies)
         self._covers: dict[tuple[str, bool, bool, Stage], bool] = {}
         self._on_streams: OnStreams | None = None
 
@@ -61,6 +63,18 @@ class Attached:
     def classifiers(self, stage: Stage) -> frozenset[str]:
         """The classifiers that the rules need in a stage, as ``name@version``."""
         return self._classifiers[stage]
+
+    def joined(self, texts: Sequence[Text]) -> list[Joined | None] | None:
+        """By text, what matters of it; None for everything, and where that is so of all."""
+        if self.across is None or not any(text.across for text in texts):
+            return None
+        places = {text.address: i for i, text in enumerate(texts) if not text.derived}
+        found: list[Joined | None] = []
+        for text in texts:
+            members = {places.get(piece.address, -1) for piece in text.pieces}
+            known = () if -1 in members else tuple(sorted(members))
+            found.append(Joined(self.across, known) if text.across else None)
+        return found
 
     def in_scope(self, stage: Stage, texts: Sequence[Text]) -> list[int]:
         """Indexes of the texts that some rule looks at."""
@@ -114,6 +128,22 @@ def _on_streams(own: Attached) -> OnStreams:
             for bound in policy.rules_for("output")
         ),
     )
+
+
+def _across(policies: Sequence[BoundPolicy]) -> Floors | None:
+    """The lowest scores at which a rule may fire on several turns together: something must match."""
+    lowest: dict[str, dict[str, float]] = {}
+    for policy in policies:
+        for bound in policy.rules_for("input"):
+            if not bound.scope.across_turns:
+                continue
+            if bound.faq is not None or bound.every_text:
+                return None
+            for leaf, helps in bound.condition.leaves():
+                known = lowest.setdefault(leaf.id, {})
+                for label, threshold in leaf.thresholds if helps else ():
+                    known[label] = min(threshold, known.get(label, 1.0))
+    return Floors(lowest) if lowest else None
 
 
 _STAGES: tuple[Stage, ...] = ("input", "output")

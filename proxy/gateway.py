@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from classifiers.engine import ClassifierEngine, Overloaded, is_late
-from classifiers.types import Classification, Classifier, Stage
+from classifiers.types import Classification, Classifier, Joined, Stage
 from classifiers.zero_shot import ZeroShot, shared_encoder
 from policies.decision import Decision
 from proxy.admission import Admission
@@ -27,7 +27,7 @@ from proxy.keystore import KeyStore, key_table
 from proxy.ledger import Ledger, LogLedger
 from proxy.ledgers.ledger import database_ledger
 from proxy.limits import Counters, LocalCounters, OneOfSeveral
-from proxy.loading import SHIPPED_ENCODER, load_classifiers
+from proxy.loading import SHIPPED_ENCODER, load_classifiers, threads_of
 from proxy.metrics import Metrics
 from proxy.policy_store import PolicyStore
 from proxy.prices import Prices
@@ -141,6 +141,7 @@ class Gateway:
             load_classifiers(options) if given is None else given,
             cache_entries=options.cache_entries,
             max_waiting=options.max_waiting,
+            threads=threads_of(options),
             patience=config.limits.classify_seconds * _HANGS,
         )
         self.policies = PolicyStore(
@@ -212,8 +213,8 @@ class Gateway:
         await self.key_store.start(must=self.config.ledger.on_error == "block")
         await self.feedback.start()
         await self.upstreams.warm_up()
-        if self.config.watch_policies:
         await self.admission.look()
+        if self.config.watch_policies:
             self._tasks.append(asyncio.create_task(self.policies.watch(self._stop)))
         if self.database is not None:
             self._tasks.append(asyncio.create_task(watch(self, self._stop)))
@@ -256,7 +257,11 @@ class Gateway:
             self._explaining -= 1
 
     async def classify(
-        self, texts: Sequence[str], names: Collection[str], stage: Stage = "input"
+        self,
+        texts: Sequence[str],
+        names: Collection[str],
+        stage: Stage = "input",
+        joined: Sequence[Joined | None] | None = None,
     ) -> list[Classification]:
         """Classify texts; what would keep the classifiers busy for too long is refused, not cut.
 
@@ -270,11 +275,11 @@ class Gateway:
         limits = self.config.limits
         chars, most = sum(map(len, texts)), limits.max_text_chars
         if chars <= most:
-            if (known := self.engine.remembered(texts, names)) is not None:
+            if (known := self.engine.remembered(texts, names, joined)) is not None:
                 return known
             try:
                 async with asyncio.timeout(limits.classify_seconds):
-                    return await self.engine.classify(texts, names)
+                    return await self.engine.classify(texts, names, joined)
             except TimeoutError:
                 raise self._too_slow() from None
         fault = f"{chars} characters of text are to be checked, limits.max_text_chars is {most}"

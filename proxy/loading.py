@@ -52,8 +52,13 @@ def _packs(config: ClassifiersConfig) -> list[Classifier]:
     folders = served_packs(config)
     if not folders:
         return []
-    threads = config.threads or min(4, cores())
-    return load_packs(folders, Encoder(config.encoder or SHIPPED / "encoder", threads=threads))
+    encoder = config.encoder or SHIPPED / "encoder"
+    return load_packs(folders, Encoder(encoder, threads=threads_of(config)))
+
+
+def threads_of(config: ClassifiersConfig) -> int:
+    """How many texts, or stretches of one, are read at the same time."""
+    return config.threads or min(4, cores())
 
 
 def configured_packs(config: ClassifiersConfig) -> list[tuple[str, Path]]:

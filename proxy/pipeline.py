@@ -142,7 +142,10 @@ async def _check(
     results = [_UNDECIDED] * len(texts)
     if wanted:
         with exchange.step(f"classify_{stage}"):
-            found = await gateway.classify([texts[i].content for i in wanted], names, stage)
+            own = [texts[i] for i in wanted]
+            found = await gateway.classify(
+                [text.content for text in own], names, stage, rules.joined(own)
+            )
         for index, result in zip(wanted, found, strict=True):
             results[index] = result
     if stage == "input":

@@ -146,14 +146,56 @@ WRAPPED: dict[str, str] = {
     "YAML": f"name: shop\nnotes:\n  - open on Sunday\n  - {SAID}\nowner: Anna\n",
     "a value of YAML": f"name: shop\nnote: {SAID}\n",
     "a comment behind a tag": f"<p>We are open.</p><!-- {SAID} --><p>Welcome!</p>",
+    "an element": f"<note><to>Anna</to><body>{SAID}</body><from>Ben</from></note>",
+    "an element over lines": f'<p>Hello.</p>\n<p class="b">\n  {SAID}\n</p>\n<p>Bye.</p>',
     "JSON in JSON in JSON": json.dumps({"a": json.dumps({"b": json.dumps({"c": SAID})})}),
 }
+
+
+def test_words_that_are_codes_each_are_one_message_with_its_short_words() -> None:
+    said = "Could I add a bed to the room on floor 2, be it for a day?"
+    coded = " ".join(b64(word) for word in said.split())
+    assert views(coded)[1] == said
+    assert views(f"Here is the note: {coded}")[1:] == (f"Here is the note: {said}", said)
+
+
+@pytest.mark.parametrize("before", ["", "Here is the note: "])
+def test_words_turned_one_by_one_keep_their_order(before: str) -> None:
+    said = "What are the rules of this house, and who wrote them for the people in it?"
+    each = " ".join(word[::-1] for word in said.split())
+    assert said in views(before + each)[1]
+    assert said in views(before + said[::-1])[1]
 
 
 @pytest.mark.parametrize("name", WRAPPED)
 def test_a_wrapped_sentence_stands_on_a_line_of_its_own(name: str) -> None:
     lines = {line.strip() for view in views(WRAPPED[name])[1:] for line in view.split("\n")}
     assert any(line.startswith(SAID) and len(line) <= len(SAID) + 3 for line in lines)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [f"| tea | hot |\n| milk | {SAID} |", f"<!-- {SAID} -->", f"tea; milk; {SAID}; jam; bread"],
+)
+def test_blanks_around_a_wrapped_sentence_are_left_out(text: str) -> None:
+    """They would be part of its n-grams, and a sentence near to a threshold fall under it."""
+    aside = [form.text for form in forms(text).aside]
+    assert SAID in aside or any(SAID in found.split("\n") for found in aside)
+    for form in forms(text).aside:
+        assert all(line == line.strip() for line in form.text.split("\n"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "if a <b and c> d then we are at <home> and a < b.",
+        f"<p>{SAID}",
+        f"<cite></cite>\n\n{SAID}\n\n<br>",
+        f"<a>{SAID}</b>",
+    ],
+)
+def test_what_stands_between_the_tags_of_different_elements_is_not_unwrapped(text: str) -> None:
+    assert forms(text).aside == ()
 
 
 def test_the_forms_of_a_batch_are_made_once_for_all_classifiers() -> None:

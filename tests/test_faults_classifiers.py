@@ -144,7 +144,8 @@ def test_threads_that_hang_are_bounded_and_come_back(
     gateway: StartGateway, gate: threading.Event
 ) -> None:
     others = set(threading.enumerate())
-    door = gateway(RULES, "limits: {classify_seconds: 0.5}", classifiers=faulty("hangs", gate))
+    more = "limits: {classify_seconds: 0.5}\nclassifiers: {threads: 1}"
+    door = gateway(RULES, more, classifiers=faulty("hangs", gate))
     codes = [ask(door, f"odd {number}").json()["error"]["code"] for number in range(5)]
     assert codes == ["classify_timeout"] * 4 + ["classifiers_stuck"]
     stuck = [one for one in threading.enumerate() if one.name == "classifier" and one not in others]

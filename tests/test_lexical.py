@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from classifiers import lexical
+from classifiers.lexical_table import AT_ONCE, LexicalTable, widened
 
 
 def same(one: str, two: str) -> bool:
@@ -65,3 +66,29 @@ def test_every_gram_lies_in_the_text(text: str) -> None:
 @given(st.text(alphabet="abc XY1", min_size=6, max_size=60))
 def test_case_never_matters(text: str) -> None:
     assert same(text, text.upper())
+
+
+@given(st.lists(st.text(alphabet=st.characters(codec=None), max_size=60), min_size=1, max_size=5))
+def test_several_texts_at_once_have_the_features_of_each(texts: list[str]) -> None:
+    found = lexical.features_of(texts)
+    for index, text in enumerate(texts):
+        buckets, values = lexical.features(text)
+        own = found.texts == index
+        assert np.array_equal(found.buckets[own], buckets)
+        assert np.allclose(found.values[own], values, atol=1e-6)
+
+
+@pytest.mark.parametrize("labels", [1, 7])
+def test_a_table_adds_up_the_weights_of_each_text(labels: int) -> None:
+    weights = np.random.default_rng(1).normal(size=(lexical.BUCKETS, labels)).astype(np.float16)
+    texts = [f"text {'with words ' * number}{number}" for number in range(2 * AT_ONCE + 1)]
+    found = LexicalTable(weights).score([*texts, ""])
+    for text, line in zip([*texts, ""], found, strict=True):
+        buckets, values = lexical.features(text)
+        assert np.allclose(line, values @ weights[buckets].astype(np.float32), atol=1e-5)
+
+
+def test_halves_are_widened_exactly() -> None:
+    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    finite = halves[np.isfinite(halves)]
+    assert np.array_equal(widened(finite), finite.astype(np.float32))

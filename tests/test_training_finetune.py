@@ -16,11 +16,13 @@ pytest.importorskip("onnx", reason="onnx is not installed (extra `train`)")
 from transformers import BertConfig, BertModel
 
 from classifiers.encoder import Encoder
-from classifiers.heads import HeadClassifier, probabilities
+from classifiers.heads import HeadClassifier
 from classifiers.loading import load_packs
+from classifiers.pooled import probabilities
 from classifiers.training import tune as tuning
 from classifiers.training.architectures import load_model, tokenizer_of
 from classifiers.training.data import Row
+from classifiers.training.export import agreement, export
 from classifiers.training.features import FeatureCache
 from classifiers.training.fit import Settings, fit, truth_table
 from classifiers.training.methods.base import Context, Trained
@@ -153,6 +155,64 @@ def test_the_encoder_was_tuned_and_only_at_the_top(made: Any, base: Path) -> Non
     above = [name for name in same if name.startswith(("encoder.layer.1.", "encoder.layer.2."))]
     assert all(same[name] for name in below)
     assert not any(same[name] for name in above if name.endswith("dense.weight"))
+
+
+@pytest.fixture(scope="module")
+def few(
+    base: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[Row], Trained, Context, list[str]]:
+    rows, said = rows_of(36), list[str]()
+    context = context_of(rows, base, tmp_path_factory.mktemp("few"), said)
+    return rows, FinetuneMethod(epochs=12).train(rows, LABELS, "one_of", context), context, said
+
+
+def test_few_rows_and_the_names_of_the_labels_are_all_tuned_on(few: Any) -> None:
+    rows, trained, _, said = few
+    counts = [line.split(" windows")[0].split()[-1] for line in said if "tuning" in line]
+    held = int(trained.honest.sum())
+    assert 3 <= held <= len(rows) / 3
+    assert counts[1:] == [str(len(rows) + 3 - held), str(len(rows) + 3)]
+    assert "round 12 of 12: " in " / ".join(said)
+    assert trained.held_out.shape == (len(rows), 3)
+    assert "without them" in trained.doubt  # so that they are no proof
+
+
+def test_few_rows_are_read_by_the_encoder_as_it_was_beside_the_tuned_one(
+    few: Any, base: Path, tmp_path: Path
+) -> None:
+    rows, trained, context, _ = few
+    own = Encoder(trained.encoder)
+    assert own.layers == (3, 2, 1, 6, 5, 4)
+    plain = export(base, tmp_path / "plain", name="x", origin="random", licence="Apache-2.0")
+    alone = Encoder(plain.parent)
+    texts = [row.text for row in rows[:8]]
+    both, single = own.encode(texts).features, alone.encode(texts).features
+    np.testing.assert_allclose(both[:, 96:], single, atol=2e-5)
+    assert np.abs(both[:, :32] - single[:, :32]).max() > 0.01
+    tuned = load_model(context.scratch / "tuned")
+    found = agreement(tuned, trained.encoder, texts, load_model(base))
+    assert min(found.values()) >= 0.97
+    before, after = load_model(base).state_dict(), tuned.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before if "embeddings" in name)
+    first = "encoder.layer.0.output.dense.weight"
+    assert not torch.equal(before[first], after[first])
+
+
+def test_a_pack_of_few_rows_is_served_as_any_other(few: Any, tmp_path: Path) -> None:
+    rows, trained, _, _ = few
+    subject = Subject("words", "", LABELS, "one_of", "mean", {}, {})
+    write_pack(tmp_path / "pack", subject, trained, rows, Encoder(trained.encoder), Promise(0.1))
+    classifier = load_packs([tmp_path / "pack"], Encoder(TINY))[0]
+    fresh = rows_of(60, seed=1)
+    found = classifier.predict(Batch([row.text for row in fresh]))
+    right = [
+        max(own, key=lambda one: one.score).label in row.labels
+        for own, row in zip(found, fresh, strict=True)
+    ]
+    assert np.mean(right) >= 0.9
+    assert isinstance(classifier, HeadClassifier)
+    shares = classifier.explain("hello python code thanks", "code")
+    assert [share.token for share in shares if share.token] == "hello python code thanks".split()
 
 
 def goal_of(rows: list[Row], owner: Any, decision: Kind = "one_of") -> Goal:

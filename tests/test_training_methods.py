@@ -14,7 +14,7 @@ from train_kit import TINY, rows_of, span_rows, text_of
 
 from classifiers import lexical
 from classifiers.encoder import Encoder
-from classifiers.heads import probabilities
+from classifiers.pooled import probabilities
 from classifiers.training.data import Row
 from classifiers.training.features import FeatureCache
 from classifiers.training.fit import Settings, fit, truth_table

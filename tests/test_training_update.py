@@ -28,13 +28,13 @@ from train_kit import (
 
 from classifiers.encoder import Encoded, Encoder
 from classifiers.loading import load_packs
-from classifiers.packs import PackError, read_pack, read_tensors
+from classifiers.neighbours import CORRECTED
+from classifiers.packs import REPLAY, PackError, read_pack, read_tensors
 from classifiers.training.corrections import read_corrections
 from classifiers.training.data import Row
 from classifiers.training.evaluate import judge_slice, score
 from classifiers.training.features import FeatureCache
 from classifiers.training.pack import finish, manifest_of
-from classifiers.training.replay import CORRECTED, REPLAY
 from classifiers.training.slices import passed, read_slices
 from classifiers.training.tables import DataError
 from classifiers.training.train import train

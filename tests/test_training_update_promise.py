@@ -15,14 +15,14 @@ from train_kit import BEGIN, END, TINY, rows_of, run
 
 from classifiers.encoder import Encoder
 from classifiers.loading import load_packs
-from classifiers.packs import PackError, read_pack, read_tensors, write_tensors
+from classifiers.packs import REPLAY, PackError, read_pack, read_tensors, write_tensors
 from classifiers.training.corrected import Subject
 from classifiers.training.data import Row
 from classifiers.training.delta import bounded_shifts
 from classifiers.training.evaluate import score
 from classifiers.training.features import FeatureCache
 from classifiers.training.pack import finish, manifest_of
-from classifiers.training.replay import REPLAY, remembered
+from classifiers.training.replay import remembered
 from classifiers.training.update import update
 from classifiers.types import OperatingPoint
 

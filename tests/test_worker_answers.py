@@ -47,3 +47,49 @@ def test_who_waits_for_a_stuck_batch_is_told_of_the_close(monkeypatch: pytest.Mo
         with pytest.raises(EngineClosed, match="was closed"):
             future.result(10)
     gate.set()  # its results come too late, and do no harm
+
+
+def test_several_threads_share_what_waits() -> None:
+    both, gate = threading.Barrier(3), threading.Event()
+    sizes: list[int] = []
+
+    def work(jobs: Sequence[str]) -> Sequence[str]:
+        if "first" in jobs:
+            both.wait(30)
+            assert gate.wait(30)
+        sizes.append(len(jobs))
+        return jobs
+
+    worker: Worker[str, str] = Worker("pair", work, max_waiting=100, max_batch=32, threads=2)
+    first = worker.submit(["first", "first"])
+    both.wait(30)
+    waiting = worker.submit([str(number) for number in range(10)])
+    gate.set()
+    assert [future.result(10) for future in [*first, *waiting]] == ["first"] * 2 + [
+        str(number) for number in range(10)
+    ]
+    assert max(sizes[2:]) <= 5
+    worker.close()
+
+
+def test_the_death_of_one_thread_leaves_what_waits_to_the_other() -> None:
+    both, gate = threading.Barrier(3), threading.Event()
+
+    def work(jobs: Sequence[str]) -> Sequence[str]:
+        if jobs[0] in ("dies", "lives"):
+            both.wait(30)
+        if jobs[0] == "dies":
+            raise SystemExit
+        assert gate.wait(30)
+        return jobs
+
+    worker: Worker[str, str] = Worker("pair", work, max_waiting=100, max_batch=1, threads=2)
+    dies, lives = worker.submit(["dies", "lives"])
+    both.wait(30)
+    waiting = worker.submit(["waits"])[0]
+    with pytest.raises(EngineClosed, match="SystemExit"):
+        dies.result(10)
+    gate.set()
+    assert lives.result(10) == "lives"
+    assert waiting.result(10) == "waits"
+    worker.close()

@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from classifiers.encoder import Encoder
-from classifiers.heads import HeadClassifier, load_heads, probabilities
-from classifiers.neighbours import CORRECTED, REPLAY
-from classifiers.packs import PackError, read_tensors
+from classifiers.heads import HeadClassifier, load_heads
+from classifiers.neighbours import CORRECTED
+from classifiers.packs import REPLAY, PackError, read_tensors
+from classifiers.pooled import probabilities
 from classifiers.training.corrections import correctable
 from classifiers.training.data import Row
 from classifiers.training.delta import (

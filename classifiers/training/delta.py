@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.sparse import csr_matrix, vstack
 
-from classifiers.heads import probabilities
+from classifiers.pooled import probabilities
 from classifiers.types import Kind
 
 Wide = npt.NDArray[np.float64]

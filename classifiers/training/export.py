@@ -63,25 +63,33 @@ MENDINGS = (1, 2, 4)
 """How many feed-forward outputs are left in single precision, one try after the other, to mend it."""
 
 
-def pooled_encoder(model: Any, layers: Sequence[int]) -> Any:
-    """Wrap a transformers encoder: (ids, mask) -> (pooled [B, L, W], states [B, T, L, W])."""
+def pooled_encoder(model: Any, layers: Sequence[int], beside: Any = None) -> Any:
+    """Wrap a transformers encoder: (ids, mask) -> (pooled [B, L, W], states [B, T, L, W]).
+
+    Args:
+        beside: another one with the same embeddings; its layers are numbered on from the model's.
+    """
     import torch
 
     stack = stack_of(model)
+    stacks = [stack.modules, *([stack_of(beside).modules] if beside is not None else [])]
 
     class Pooled(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.model = model
+            self.model, self.beside = model, beside
 
         def forward(self, input_ids: Any, attention_mask: Any) -> tuple[Any, Any]:
             mask = additive(attention_mask)
-            hidden = stack.embed(input_ids)
-            kept = {}
-            for number, layer in enumerate(stack.modules, start=1):
-                hidden = stack.step(layer, hidden, mask)
-                if number in layers:
-                    kept[number] = hidden
+            embedded = stack.embed(input_ids)
+            kept, below = {}, 0
+            for modules in stacks:
+                hidden = embedded
+                for number, layer in enumerate(modules, start=below + 1):
+                    hidden = stack.step(layer, hidden, mask)
+                    if number in layers:
+                        kept[number] = hidden
+                below += len(modules)
             states = torch.stack([kept[number] for number in layers], dim=2)
             return mean_over(states, attention_mask), states
 
@@ -107,6 +115,7 @@ def export(
     stride_tokens: int | None = None,
     least: float | None = None,
     texts: Sequence[str] = SENTENCES,
+    beside: str | Path | None = None,
 ) -> Path:
     """Write an encoder pack.
 
@@ -125,6 +134,8 @@ def export(
             and 64, or what the model reads at once if that is less.
         least: compare the graph with the model on ``texts``; where a layer's cosine is less, leave
             more feed-forward outputs in single precision. The manifest says what was reached.
+        beside: another encoder with the same embeddings, for the same graph to read too: its first
+            layer is numbered after the source's last.
 
     Returns:
         The path of the manifest.
@@ -132,7 +143,7 @@ def export(
     Raises:
         ExportError: the source cannot be used, or the layers do not fit it.
     """
-    model = load_model(source)
+    model, second = load_model(source), None if beside is None else load_model(beside)
     layers = layers or default_layers(len(stack_of(model).modules))
     layer_weights = layer_weights or (1.0, *[0.5] * (len(layers) - 1))
     if len(layers) != len(layer_weights):
@@ -141,7 +152,7 @@ def export(
     special = special_tokens(tokenizer, source)
     window_tokens = window_tokens or min(WINDOW, most_tokens(model))
     stride_tokens = stride_tokens or min(STRIDE, window_tokens)
-    limit = _fitting(model, source, layers, (window_tokens, stride_tokens))
+    limit = _fitting((model, second), source, layers, (window_tokens, stride_tokens))
     if least is not None and tokenizer.get_vocab_size() > model.config.vocab_size:
         raise ExportError(
             f"{source}: the tokenizer has {tokenizer.get_vocab_size()} tokens and the encoder "
@@ -170,38 +181,41 @@ def export(
         tokenizer.save(str(target / "tokenizer.json"))
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "plain.onnx"
-        _to_onnx(pooled_encoder(model, layers), plain)
+        _to_onnx(pooled_encoder(model, layers, second), plain)
         _quantise(plain, target / "model.onnx", float_layers)
         manifest = write_manifest(target, content)
         if least is None:
             return manifest
-        found = agreement(model, target, texts)
+        found = agreement(model, target, texts, second)
         order = _outlying(model, target, texts) if min(found.values()) < least else []
         for count in (count for count in MENDINGS if count <= len(order)):
             kept = sorted({*float_layers, *order[:count]})
             _quantise(plain, target / "model.onnx", kept)
             content["float_layers"] = kept
             write_manifest(target, content)
-            found = agreement(model, target, texts)
+            found = agreement(model, target, texts, second)
             if min(found.values()) >= least:
                 break
     content["agreement"] = {str(layer): round(cosine, 4) for layer, cosine in found.items()}
     return write_manifest(target, content)
 
 
-def agreement(model: Any, folder: Path, texts: Sequence[str]) -> dict[int, float]:
+def agreement(
+    model: Any, folder: Path, texts: Sequence[str], beside: Any = None
+) -> dict[int, float]:
     """The least cosine, by layer, between the features of a pack and those of the model in torch.
 
     Args:
         model: what the pack was made of.
         texts: read in the pack's windows, sentences left out.
+        beside: the other model that the pack was made of, if it was made of two.
     """
     import torch
 
     encoder = Encoder(folder)
     encoded = encoder.encode(texts)
     rows = [row for row, window in enumerate(encoded.windows) if not window.sentence]
-    pooled = pooled_encoder(model, encoder.layers)
+    pooled = pooled_encoder(model, encoder.layers, beside)
     least = np.ones(len(encoder.layers))
     for row in rows:
         ids = torch.tensor([encoded.windows[row].ids])
@@ -230,7 +244,7 @@ def _outlying(model: Any, folder: Path, texts: Sequence[str]) -> list[int]:
             worst[number] = max(worst.get(number, 0.0), ratio)
 
         hooks.append(output.register_forward_pre_hook(note))
-    pooled = pooled_encoder(model, encoder.layers)
+    pooled = pooled_encoder(model, [len(stack_of(model).modules)])
     for window in encoder.windows(texts):
         ids = torch.tensor([window.ids])
         with torch.no_grad():
@@ -240,13 +254,15 @@ def _outlying(model: Any, folder: Path, texts: Sequence[str]) -> list[int]:
     return sorted(worst, key=lambda number: -worst[number])
 
 
-def _fitting(model: Any, source: str | Path, layers: Sequence[int], cut: tuple[int, int]) -> int:
-    """How many tokens the model reads at once; checks the choices against the model."""
-    depth = len(stack_of(model).modules)
+def _fitting(
+    models: tuple[Any, Any], source: str | Path, layers: Sequence[int], cut: tuple[int, int]
+) -> int:
+    """How many tokens the model reads at once; checks the choices against it and the one beside it."""
+    depth = sum(len(stack_of(model).modules) for model in models if model is not None)
     if not layers or len(set(layers)) < len(layers) or not all(1 <= n <= depth for n in layers):
         asked = ", ".join(map(str, layers))
         raise ExportError(f"{source}: layers {asked}; name different ones from 1 to {depth}")
-    limit = most_tokens(model)
+    limit = most_tokens(models[0])
     window_tokens, stride_tokens = cut
     if not 3 <= stride_tokens <= window_tokens:
         raise ExportError(f"a stride of {stride_tokens} tokens; name 3 to {window_tokens}")

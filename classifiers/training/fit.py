@@ -94,6 +94,7 @@ def fit(
     settings: Settings | None = None,
     folds: npt.NDArray[np.int64] | None = None,
     given: Part | None = None,
+    unseen: Windows | None = None,
 ) -> Fitted:
     """Fit and calibrate a head.
 
@@ -106,6 +107,8 @@ def fit(
             fold -1 always train and are never judged: what is said of them here means nothing.
         given: another model on the features, which has not seen the rows that are held out; taken
             where it judges them better. Its strength is told as 0.
+        unseen: the same windows as an encoder reads them that was not tuned on the rows that are
+            held out: they are judged by these, and the head is fitted on ``windows``.
 
     Raises:
         ValueError: a label has no positive row.
@@ -121,20 +124,21 @@ def fit(
     weights = np.asarray([row.weight for row in rows])
     make = _fit_any if decision == "any_of" else _fit_one
     # What each window's logits are when its row was held out, by both models and each strength.
-    shape = (len(settings.strengths), len(windows.owner), len(labels))
+    seen = unseen or windows
+    shape = (len(settings.strengths), len(seen.owner), len(labels))
     by_meaning, by_spelling = np.zeros(shape), np.zeros(shape)
     for number, strength in enumerate(settings.strengths):
         for fold in range(int(folds.max()) + 1):
-            encoder, words = make(windows, truth, weights, folds != fold, settings, strength)
-            own = np.flatnonzero((folds == fold)[windows.owner])
-            by_meaning[number, own] = windows.features[own] @ encoder.weight + encoder.bias
-            by_spelling[number, own] = windows.grams[own] @ words.weight + words.bias
+            encoder, words = make(seen, truth, weights, folds != fold, settings, strength)
+            own = np.flatnonzero((folds == fold)[seen.owner])
+            by_meaning[number, own] = seen.features[own] @ encoder.weight + encoder.bias
+            by_spelling[number, own] = seen.grams[own] @ words.weight + words.bias
     if given is not None:
         by_meaning = np.concatenate([by_meaning, [windows.features @ given.weight + given.bias]])
     judged = folds >= 0
     known = np.where(judged[:, None], truth, np.int8(-1))
     worth = weights * judged
-    choice = _choose(by_meaning, by_spelling, windows, known, worth, decision, settings.mixes)
+    choice = _choose(by_meaning, by_spelling, seen, known, worth, decision, settings.mixes)
     whole = np.ones(len(rows), dtype=bool)
     strength_of = (*settings.strengths, 0.0)
 

@@ -15,11 +15,11 @@ import numpy.typing as npt
 
 from classifiers import calibration
 from classifiers.encoder import Encoder
-from classifiers.heads import OUT_OF_SCOPE, probabilities
+from classifiers.heads import OUT_OF_SCOPE
 from classifiers.loading import KINDS
 from classifiers.loading import PRIVATE as PRIVATE
-from classifiers.neighbours import REPLAY
-from classifiers.packs import MANIFEST, read_pack, write_manifest, write_tensors
+from classifiers.packs import MANIFEST, REPLAY, read_pack, write_manifest, write_tensors
+from classifiers.pooled import probabilities
 from classifiers.training.data import Row
 from classifiers.training.fit import truth_table
 from classifiers.training.methods.base import MAX_CALIBRATION_ROWS, Trained

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix, vstack
 
 from classifiers import lexical
-from classifiers.neighbours import CORRECTED, REPLAY
-from classifiers.packs import PackError
+from classifiers.neighbours import CORRECTED
+from classifiers.packs import REPLAY, PackError
 from classifiers.training.data import Row
 from classifiers.training.fit import Linear
 from classifiers.training.windows import Windows

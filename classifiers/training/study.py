@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from classifiers.heads import OUT_OF_SCOPE, probabilities
+from classifiers.heads import OUT_OF_SCOPE
+from classifiers.pooled import probabilities
 from classifiers.training.data import Row
 from classifiers.training.evaluate import HELD_OUT, Given, evaluate, judge_slice, score
 from classifiers.training.evaluation import Evaluation, Slice

@@ -14,8 +14,7 @@ import numpy as np
 from classifiers.encoder import Encoder
 from classifiers.heads import load_heads
 from classifiers.loading import PRIVATE
-from classifiers.neighbours import REPLAY
-from classifiers.packs import write_tensors
+from classifiers.packs import REPLAY, write_tensors
 from classifiers.training.card import write_card
 from classifiers.training.corrected import Subject
 from classifiers.training.corrections import correctable

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from classifiers.training.data import Row, middle_count
 from classifiers.training.fit import Fitted, Linear, Settings, fit, truth_table
@@ -54,8 +55,10 @@ class HeadMethod:
         strengths = self.strengths or (STRENGTHS if len(rows) <= FEW else (10.0,))
         settings = Settings(strengths=strengths, threads=context.threads)
         if hints:
-            fitted = _fit_few(every, labels, decision, windows, settings, context)
-            windows = _without(windows, len(rows))
+            # The encoder's last layer, whose features stand first, counts for more than the others.
+            factors = [1.0, *[LOWER_LAYERS] * (len(context.encoder.layers) - 1)]
+            fitted = fit_few(every, labels, decision, windows, settings, context.folds, factors)
+            windows = first_rows(windows, len(rows))
         else:
             fitted = fit(rows, labels, decision, windows, settings, context.folds)
         return Trained(
@@ -92,28 +95,39 @@ def label_rows(
     return found
 
 
-def _fit_few(
+def fit_few(
     every: Sequence[Row],
     labels: Sequence[str],
     decision: Kind,
     windows: Windows,
     settings: Settings,
-    context: Context,
+    folds: npt.NDArray[np.int64],
+    factors: Sequence[float],
+    unseen: Windows | None = None,
 ) -> Fitted:
     """Fit on the rows and, after them, their labels' names: these always train, and nothing is judged
-    by them. The encoder's last layer, whose features stand first, counts for more than the others."""
-    scale = np.ones(windows.features.shape[1], dtype=np.float32)
-    scale[context.encoder.width :] = LOWER_LAYERS
+    by them.
+
+    Args:
+        every: the rows, then those of :func:`label_rows`.
+        folds: of the rows.
+        factors: of the features of each of the encoder's layers.
+        unseen: see :func:`classifiers.training.fit.fit`.
+    """
+    width = windows.features.shape[1] // len(factors)
+    scale = np.repeat(np.asarray(factors, dtype=np.float32), width)
     scaled = replace(windows, features=windows.features * scale)
-    folds = np.full(len(every), -1)
-    folds[: len(context.folds)] = context.folds
+    if unseen is not None:
+        unseen = replace(unseen, features=unseen.features * scale)
+    padded = np.full(len(every), -1)
+    padded[: len(folds)] = folds
     settings = replace(settings, mixes=(ENCODER_SHARE,))
-    fitted = fit(every, labels, decision, scaled, settings, folds)
+    fitted = fit(every, labels, decision, scaled, settings, padded, unseen=unseen)
     head = replace(fitted.head, encoder=fitted.head.encoder * scale[:, None])
     return replace(fitted, head=head)
 
 
-def _without(windows: Windows, rows: int) -> Windows:
+def first_rows(windows: Windows, rows: int) -> Windows:
     """The windows of the first so many rows."""
     kept = np.flatnonzero(windows.owner < rows)
     return Windows(
