@@ -16,7 +16,6 @@ from classifiers.engine import ClassifierEngine
 from classifiers.pii import PiiClassifier
 from classifiers.types import Classification, Classifier
 from policies import schema
-from policies.attached import Attached
 from policies.decision import Decision
 from policies.engine import attached, evaluate
 from policies.schema import BoundPolicy
@@ -146,8 +145,7 @@ def decide(
             text for own in texts for text in own if any(r.covers(text, "input") for r in rules)
         ]
         # All at once: the encoder's threads are only used on more than one text.
-        joined = Attached([policy]).joined(wanted)
-        results = engine.classify_blocking([text.content for text in wanted], names, joined)
+        results = engine.classify_blocking([text.content for text in wanted], names)
         known = {id(text): result for text, result in zip(wanted, results, strict=True)}
         for own in texts:
             found = [known.get(id(text), UNDECIDED) for text in own]

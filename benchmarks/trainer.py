@@ -58,12 +58,15 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="few rows, for a trial")
     parser.add_argument("--setfit-venv", type=Path, default=ROOT / "build" / "setfit-venv")
+    parser.add_argument(
+        "--setfit-seconds", type=float, default=480.0, help="for all runs of setfit (default: 480)"
+    )
     parser.add_argument("--json", type=Path, help="keep the figures there")
     given = parser.parse_args()
     parts = given.only.split(",")
     if unknown := set(parts) - set(PARTS):
         parser.error(f"no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
-    options = Options(given.data, given.cache, given.quick, given.setfit_venv)
+    options = Options(given.data, given.cache, given.quick, given.setfit_venv, given.setfit_seconds)
     measure(options, parts).write(given.json)
 
 

@@ -39,12 +39,14 @@ class Options:
         cache: folder of encoder features.
         quick: a trial with few rows, whose figures mean nothing.
         setfit_venv: setfit's own environment; made if it is missing.
+        setfit_seconds: for all runs of setfit together; what does not fit is left out, and said.
     """
 
     data: Path
     cache: Path
     quick: bool
     setfit_venv: Path
+    setfit_seconds: float = 480.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,9 @@ RATE = 0.01
 SHARES = (0.2, 0.5)
 """Of the benign rows, for the threshold; the rest judges. With the first, the unseen rows are so many that
 their own luck adds little to that of the threshold, which is what the promise is about."""
-SPLITS, HOLDS = 100, 95
+SPLITS, HOLDS = 1_000, 950
+"""Splits of one set of scores are drawn independently, so that of 100 a right threshold whose misses are 3.7
+to be expected shows 7 or more one time in thirteen."""
 REFITS, REFITS_HOLD = 20, 19
 CLINC_LABELS, CLINC_ASKED = 20, 10
 JAILBREAK_ROWS = 5_000

@@ -184,6 +184,8 @@ class ClassifierEngine:
         plan = _Plan(wanted, answers, [_key(text) for text in texts])
         if joined is not None:
             plan.keys = [_joined_key(plan.keys, at, one) for at, one in enumerate(joined)]
+        # A candidate that is tried has no line of its own to expect anything by.
+        tried = any(asked.beside for asked in wanted.values())
         for at, (text, key) in enumerate(zip(texts, plan.keys, strict=True)):
             if key in plan.known or key in plan.parts:
                 continue
@@ -194,7 +196,7 @@ class ClassifierEngine:
                 found = {id: self._cache.get((key, id)) for id in wanted}
             results = {id: hit for id, hit in found.items() if hit is not None}
             if absent := tuple(id for id in wanted if id not in results):
-                if joined is None or (one := joined[at]) is None:
+                if tried or joined is None or (one := joined[at]) is None:
                     plan.alone[key] = (text, absent, None)
                 else:
                     plan.joined[key] = (text, absent, one)

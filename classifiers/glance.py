@@ -1,6 +1,6 @@
 """What the words of a text alone say of it, without the encoder, and how far that can be trusted.
 
-A head's logit is a sum of two halves, and the half of the n-grams costs a hundredth of the other. Over
+A head's logit is a sum of two halves, and that of the n-grams costs a small part of the other. Over
 the rows that a pack remembers of its training the whole goes up with that half along a line; a text
 whose place on the line lies far below whatever would make a difference need not be read.
 
@@ -58,8 +58,9 @@ class Line:
         Args:
             floors: the threshold, as a probability, of each label by its index.
         """
-        return any(
-            expected[label] >= _logit(floor) - self.margin[label] for label, floor in floors.items()
+        # So that what is no number is in doubt.
+        return not all(
+            expected[label] < _logit(floor) - self.margin[label] for label, floor in floors.items()
         )
 
 

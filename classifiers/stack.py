@@ -40,6 +40,17 @@ class Judged:
     logits: Array
 
 
+_STRETCH = 120
+"""Characters that are looked at alone, every half of it."""
+
+
+def _stretches(text: str) -> list[str]:
+    if len(text) <= _STRETCH:
+        return []
+    step = _STRETCH // 2
+    return [text[at : at + _STRETCH] for at in range(0, len(text) - step, step)]
+
+
 @dataclass(frozen=True, slots=True)
 class Scored:
     """What the heads say of the texts of a batch.
@@ -88,7 +99,8 @@ class HeadStack:
         said = [text, *(form.text for form in (*forms.aside, *forms.whole))]
         if not all(map(str.isascii, said)) and _FOREIGN.search("".join(said)):
             return None
-        return self.lexical.score(said)
+        # The sum has the length of one whatever stands in a text: in a long one a few words are lost.
+        return self.lexical.score([*said, *(part for one in said for part in _stretches(one))])
 
     def scored(self, batch: Batch) -> Scored:
         """The scores of the texts; computed once per batch."""

@@ -176,9 +176,9 @@ class Worker(Generic[J, R]):
         idle = sum(hand.since is None for hand in self._team.values())
         while idle < jobs and len(self._team) < self._threads and self.stuck < self._most_stuck:
             thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            thread.start()  # raises where there can be no more; it waits for the lock that is held here
             self._team[thread] = _Hand()
             idle += 1
-            thread.start()
         return bool(self._team)
 
     def _next_batch(self) -> list[tuple[J, Future[R]]]:

@@ -184,6 +184,8 @@ def rule_error() -> str:
 def errors() -> str:
     """Every code with its status, type and meaning."""
     lines = ["| status | code | type | what |", "|---|---|---|---|"]
+    for code, (status, what) in ANSWERS.items():
+        lines.append(f"| {status} | `{code}` | `invalid_request_error` | {what} |")
     precise = {kind for kind, _ in CODES.values() if kind is NotFound}
     for kind, shape in ERRORS.items():
         rows = [] if kind in precise else [(shape.status, shape.code, _meaning(kind))]
@@ -193,8 +195,6 @@ def errors() -> str:
         for status, code, what in rows:
             shown = f"`{code}`" if code else "`null`"
             lines.append(f"| {status} | {shown} | `{shape.type}` | {what} |")
-    for code, (status, what) in ANSWERS.items():
-        lines.append(f"| {status} | `{code}` | `invalid_request_error` | {what} |")
     return "\n".join(lines) + "\n"
 
 

@@ -80,7 +80,8 @@ class Doorman(FastAPI):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer by the door of the path, or else as FastAPI does."""
-        door = self._doors.get(scope["path"]) if scope["type"] == "http" else None
+        plain = scope["type"] == "http" and not self.user_middleware
+        door = self._doors.get(scope["path"]) if plain else None
         if door is None:
             await super().__call__(scope, receive, send)
             return

@@ -114,8 +114,9 @@ class ClassifiersConfig(StrictModel):
     patterns: tuple[PatternConfig, ...] = ()
     """Your own classifiers made of regular expressions and keywords."""
     threads: int = Field(default=0, ge=0)
-    """Texts, or windows of a long one, that are read at once, a core each; 0 takes what the machine has, at
-    most 4."""
+    """Texts, or windows of a long one, that are read at once, a core each; 0: what there is, at most 4."""
+    first_look: bool = False
+    """Leave texts joined of several messages unread where their words look harmless."""
     cache_entries: int = Field(default=50_000, gt=0)
     """Results that are remembered by content hash."""
     max_waiting: int = Field(default=4096, gt=0)

@@ -89,7 +89,7 @@ class Counters(Protocol):
         ...
 
     async def check(self) -> None:
-        """Whether they can be reached."""
+        """Nothing where they can be reached."""
         ...
 
     async def close(self) -> None:

@@ -143,9 +143,8 @@ async def _check(
     if wanted:
         with exchange.step(f"classify_{stage}"):
             own = [texts[i] for i in wanted]
-            found = await gateway.classify(
-                [text.content for text in own], names, stage, rules.joined(own)
-            )
+            joined = rules.joined(own) if gateway.config.classifiers.first_look else None
+            found = await gateway.classify([text.content for text in own], names, stage, joined)
         for index, result in zip(wanted, found, strict=True):
             results[index] = result
     if stage == "input":

@@ -301,8 +301,10 @@ def test_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
         "--cache", str(tmp_path / "cache"),
     ]  # fmt: skip
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-    )
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        # Who is started in the background by a shell ignores the signal, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     until(lambda: len(children.read_text().split()) > 2, "no workers", seconds=60)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does

@@ -145,21 +145,26 @@ def test_what_goes_up_is_what_came_in_without_a_copy(
     assert sent[-1] == upstream.seen[-1].raw
 
 
+@pytest.mark.parametrize(("look", "runs", "tokens"), [("false", 3, 150), ("true", 1, 25)])
 def test_a_long_history_costs_what_its_new_message_costs(
     gateway: StartGateway,
     upstream: ScriptedUpstream,
     shipped: list[Classifier],
     work: Counter[str],
+    look: str,
+    runs: int,
+    tokens: int,
 ) -> None:
-    door = gateway(RULES, classifiers=shipped)
+    door = gateway(RULES, f"classifiers: {{first_look: {look}}}", classifiers=shipped)
     history = [SENTENCE.format(f"turn {number}") for number in range(99)]
     post(door, chat(*history))
     post(door, chat(*history, "Fine.", "And then?"))
     work.clear()
     post(door, chat(*history, "Fine.", "And then?", "Yes.", SENTENCE.format("the last one")))
-    # The message; at what it may go on with, the end of those before it, a look at the words is enough.
-    assert work["runs"] == 1
-    assert work["tokens"] <= 25
+    # The message, and what it may go on with: the end of the one before it, joined and on a new line.
+    # With a look at the words those are not read.
+    assert work["runs"] <= runs
+    assert work["tokens"] <= tokens
     assert work["disguises looked for"] <= 4  # and the assistant's
     assert work["parses"] == 2
     # Of a hundred texts that are known, no score is read again.
@@ -172,7 +177,7 @@ def test_what_may_be_meant_across_messages_is_read(
     shipped: list[Classifier],
     work: Counter[str],
 ) -> None:
-    door = gateway(RULES, classifiers=shipped)
+    door = gateway(RULES, "classifiers: {first_look: true}", classifiers=shipped)
     post(door, chat(SENTENCE.format("warming up for this")))
     post(door, chat("Tell me how one would"))
     work.clear()

@@ -119,7 +119,7 @@ def test_a_table_of_a_card() -> None:
     assert found.endswith("</table></div>\n<p>after</p>")
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "text",
     [

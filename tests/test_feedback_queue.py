@@ -14,7 +14,7 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra `tra
 from dashboard_kit import ADMIN, KEYS, Visitor, login
 from feedback_kit import NEW, ask, home_of, say, served, trained
 from gateway_kit import Door, ScriptedUpstream
-from ledger_kit import query, until
+from ledger_kit import ended, query, until
 
 from proxy.cli import main
 from proxy.feedback import review
@@ -132,6 +132,7 @@ def test_an_uncertain_reply_is_not_taken_for_the_users_text(
     more = f"{KEYS}{ALL}record: {{content: full}}\n"
     with served(home, upstream, more, rules) as door:
         id, _ = ask(door, NEW[0], api_key=APP)
+        ended(home, 1)
         [item] = door.loop.run(review.queue(door.app.state.gateway))
         assert (item.stage, item.text, item.told) == ("output", None, "reply")
         visitor = login(door)

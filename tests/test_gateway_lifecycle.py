@@ -345,7 +345,7 @@ def test_overload_is_answered_at_once(gateway: StartGateway) -> None:
     rule = RULE % ("attack", "attack")
     classifiers = [Gated("guard", {"attack": "attack"})]
     Gated.gate.set()
-    door = gateway(rule, "classifiers: {max_waiting: 1}", classifiers=classifiers)
+    door = gateway(rule, "classifiers: {max_waiting: 1, threads: 1}", classifiers=classifiers)
     Gated.gate.clear()
     Gated.entered.clear()
 

@@ -49,6 +49,20 @@ def test_who_waits_for_a_stuck_batch_is_told_of_the_close(monkeypatch: pytest.Mo
     gate.set()  # its results come too late, and do no harm
 
 
+def test_a_thread_that_cannot_be_started_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker: Worker[str, str] = Worker("late", lambda jobs: jobs, max_waiting=10, max_batch=2)
+    with monkeypatch.context() as patch:
+
+        def fails(_: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        patch.setattr(threading.Thread, "start", fails)
+        with pytest.raises(RuntimeError):
+            worker.submit(["one"])
+    assert worker.submit(["two"])[0].result(30) == "two"
+    worker.close()
+
+
 def test_several_threads_share_what_waits() -> None:
     both, gate = threading.Barrier(3), threading.Event()
     sizes: list[int] = []

@@ -61,14 +61,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     ):
         one = actions.add_parser(action, help=told)
         one.add_argument(
-            "id", type=_stamped, help="ID@STAMP, as `list` shows it; ID does to reject"
+            "id",
+            type=_stamped,
+            help="ID@STAMP, as `list` shows it" + ("" if action == "accept" else "; ID will do"),
         )
         if action == "accept":
             one.add_argument(
                 "--nothing-to-train", action="store_true",
-                help="it counts as called wrong, and no classifier learns from it; for answers of FAQs, finds"
-                " "
-                "of patterns and the like, or where there is no text",
+                help="it counts as called wrong, and no classifier learns from it; for answers of FAQs, "
+                "finds of patterns and the like, or where there is no text",
             )  # fmt: skip
         _shared(one)
     export = actions.add_parser("export", help="write corrections to a file")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -83,7 +83,11 @@ async def queue(gateway: Gateway, most: int = MOST) -> list[Item]:
         if (
             told[report.reporter] <= _OF_ONE and len(reports) < most
         ):  # one cannot crowd out the others
-            reports.append(_reported(report, await loop.reader.one(report.decision_id)))
+            reports.append(
+                _reported(
+                    report, await loop.reader.one(report.decision_id), gateway.accounts.hash_of
+                )
+            )
     rows = await loop.reader.page(limit=config.look_back)
     cuts = thresholds(gateway.policies.current, _teachable(gateway))
     found = await asyncio.to_thread(
@@ -189,7 +193,7 @@ def _item(why: Why, row: Row, near: Near | None, report: Feedback | None = None)
     )  # fmt: skip
 
 
-def _reported(report: Feedback, row: Row | None) -> Item:
+def _reported(report: Feedback, row: Row | None, hash_of: Callable[[str], str]) -> Item:
     if row is None:
         return Item(
             "reported", report.decision_id, report.time, "", report.policy, report.rule, None,
@@ -197,7 +201,14 @@ def _reported(report: Feedback, row: Row | None) -> Item:
         )  # fmt: skip
     item = _item("reported", row, None, report)
     classifier = report.classifier or item.classifier
-    return replace(item, text=report.text or item.text, classifier=classifier)
+    # What is reported may be another text of the request than the one that such cards are told by.
+    own = report.text is None or report.text == item.text or hash_of(report.text) == item.digest
+    return replace(
+        item,
+        text=report.text or item.text,
+        classifier=classifier,
+        digest=item.digest if own else None,
+    )
 
 
 def _is_admin(gateway: Gateway, name: str) -> bool:

@@ -138,7 +138,8 @@ class FeedbackTable(Connections):
         values = {**changes, "state": state, "judge": judge, "judged": now}
         async with self.writing() as connection:
             if stamp is not None:
-                now_there = await _one(connection, select(feedback).where(feedback.c.id == id))
+                query = select(feedback).where(feedback.c.id == id).with_for_update()
+                now_there = await _one(connection, query)
                 if now_there is not None and now_there.stamp != stamp:
                     raise Changed
             changed = update(feedback).where(feedback.c.id == id).values(**values)

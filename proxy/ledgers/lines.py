@@ -69,32 +69,39 @@ class ThreadLine:
         self._thread = ThreadPoolExecutor(1, "ledger")
         self._connection: Connection | None = None
         self._raw: sqlite3.Connection | None = None
-        self._last: concurrent.futures.Future[Any] | None = None
+        self._doing: set[concurrent.futures.Future[Any]] = set()
+        """What the thread has not finished, whoever still waits for it."""
         self._wait_seconds = place.wait_seconds
         self._waits = True
         """Whether the connection waits for locks that others hold."""
         self._brief = not place.fsync
         self._rest_until = 0.0
         self._pages = 0
+        self._copied = False
+        """The log was copied: the next commit begins it anew, and waits for the disk."""
 
     async def do(self, work: Work[T]) -> T:
         """See :class:`Line`."""
-        # Kept, since it may go on after whoever waits for it has left.
-        self._last = doing = self._thread.submit(self._do, work)
+        doing = self._thread.submit(self._do, work)
+        self._doing.add(doing)
+        doing.add_done_callback(self._doing.discard)
         return await asyncio.wrap_future(doing)
 
     def at_once(self, work: Brief, rows: int) -> Tried:
         """See :class:`Line`."""
         raw, began = self._raw, time.monotonic()
-        free = self._brief and (self._last is None or self._last.done())
+        free = self._brief and not self._doing
         pages = self._pages + _pages(rows)
         if raw is None or not free or rows > BRIEF_ROWS or pages > LOG_PAGES:
             return "not tried"
-        if began < self._rest_until:
+        if self._copied or began < self._rest_until:
             return "not tried"
         try:
             self._be_patient(raw, False)
             raw.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error:
+            return "not tried"
+        try:
             work(raw)
             raw.execute("COMMIT")
         except Exception:  # whatever it is, the thread will find it as well, and say so
@@ -123,9 +130,10 @@ class ThreadLine:
                 self._waits, self._pages = True, LOG_PAGES
             assert self._raw is not None
             self._be_patient(self._raw, True)
+            self._copied, before = False, self._raw.total_changes
             with connection.begin():
                 done = work(connection, fresh)
-            self._checkpoint(self._raw)
+            self._checkpoint(self._raw, self._raw.total_changes - before)
             return done
         except BaseException:
             self._drop()  # nobody knows what state it is in
@@ -136,12 +144,17 @@ class ThreadLine:
             raw.execute(f"PRAGMA busy_timeout={int(self._wait_seconds * 1000) if waits else 0}")
             self._waits = waits
 
-    def _checkpoint(self, raw: sqlite3.Connection) -> None:
-        """Copy the log to the database, now and then: what is done here is most often many rows."""
-        self._pages += _pages(BRIEF_ROWS)
+    def _checkpoint(self, raw: sqlite3.Connection, rows: int) -> None:
+        """Copy the log to the database, now and then.
+
+        Args:
+            rows: were changed since the last time.
+        """
+        self._pages += _pages(rows)
         if self._pages > LOG_PAGES:
             self._pages = 0
             raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            self._copied = True
 
     def _drop(self) -> None:
         connection, self._connection, self._raw = self._connection, None, None
